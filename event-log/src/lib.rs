@@ -1,1 +1,28 @@
+//! Events on Kafka.
+//!
+//! Between the services and the broker: the envelope and its Avro payload
+//! ([`envelope`], [`avro`]), the way from a stream to its partition
+//! ([`router`], [`topics`]), the fenced append that lets one writer at a time
+//! into a shard ([`fence`], [`append`]), and reading, for an owner that
+//! restores ([`fetch`]) and for everybody else ([`consume`]).
+//!
+//! The one place that knows Avro, and the one place that speaks Kafka's
+//! protocol ([`wire`]).
 
+pub mod append;
+pub mod avro;
+pub mod batch;
+pub mod cluster;
+pub mod consume;
+pub mod envelope;
+pub mod fence;
+pub mod fetch;
+pub mod position;
+pub mod registry;
+pub mod router;
+pub mod schemas;
+pub mod topics;
+pub mod wire;
+
+pub use envelope::{Envelope, Fingerprint, Recorded};
+pub use position::{Position, PositionToken};

@@ -189,27 +189,42 @@ mod tests {
     fn a_stream_id_is_read_back_as_it_was_made() {
         let id = StreamId::new(&Tenant::default(), "task", "a:b.c").unwrap();
         assert_eq!(id.as_str(), "main/task/a:b.c");
-        assert_eq!(
-            (id.tenant(), id.kind(), id.id()),
-            ("main", "task", "a:b.c")
-        );
+        assert_eq!((id.tenant(), id.kind(), id.id()), ("main", "task", "a:b.c"));
         assert_eq!(id.as_str().parse::<StreamId>().unwrap(), id);
     }
 
     #[test]
     fn malformed_stream_ids_are_refused() {
         for text in [
-            "", "main", "main/task", "main/task/", "main//7", "/task/7", "Main/task/7",
-            "main/Task/7", "main/task/a b", "main/task/a/b", "main/task/ä", "main/task/a\n",
+            "",
+            "main",
+            "main/task",
+            "main/task/",
+            "main//7",
+            "/task/7",
+            "Main/task/7",
+            "main/Task/7",
+            "main/task/a b",
+            "main/task/a/b",
+            "main/task/ä",
+            "main/task/a\n",
         ] {
             assert!(text.parse::<StreamId>().is_err(), "{text:?} was accepted");
         }
-        assert!(format!("main/task/{}", "x".repeat(129)).parse::<StreamId>().is_err());
+        assert!(
+            format!("main/task/{}", "x".repeat(129))
+                .parse::<StreamId>()
+                .is_err()
+        );
     }
 
     #[test]
     fn streams_of_one_boundary_share_their_routing_key() {
-        let key = |text: &str| text.parse::<StreamId>().unwrap().with_routing_key(|k| k.concat());
+        let key = |text: &str| {
+            text.parse::<StreamId>()
+                .unwrap()
+                .with_routing_key(|k| k.concat())
+        };
         assert_eq!(key("main/task/board1:a"), key("main/note/board1:b"));
         assert_ne!(key("main/task/board1:a"), key("other/task/board1:a"));
         assert_eq!(key("main/task/a"), "main/task/a");

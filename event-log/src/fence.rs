@@ -1,0 +1,269 @@
+//! Taking a shard over, so that whoever had it can append no more.
+//!
+//! A transactional id names the shard. An empty, aborted transaction over all
+//! of its partitions puts a marker with the new epoch into each; from then on
+//! every partition refuses older epochs. The second `InitProducerId`, with the
+//! expected epoch, answers only when the markers are in.
+
+use std::time::Duration;
+
+use kafka_protocol::{
+    ResponseError,
+    messages::{
+        AddPartitionsToTxnRequest, EndTxnRequest, InitProducerIdRequest, ProducerId,
+        TransactionalId, add_partitions_to_txn_request::AddPartitionsToTxnTopic,
+        add_partitions_to_txn_response::AddPartitionsToTxnResponse,
+    },
+    protocol::StrBytes,
+};
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    batch::ProducerIdentity,
+    cluster::{Cluster, ClusterError, name, topic_name},
+    wire::{Connection, WireError},
+};
+
+/// How long a take-over tries to reach the coordinator before it gives up.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The transaction is ended at once; this only bounds it when we die in between.
+const TRANSACTION_TIMEOUT_MS: i32 = 10_000;
+/// Above this epoch a new producer id is fetched before serving: epochs end at 32,767.
+const HIGHEST_EPOCH: i16 = 16_000;
+
+/// A completed take-over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TakeOver {
+    /// The identity on the markers that fenced the predecessors: a partition
+    /// is read to its end when this marker has been read.
+    pub marker: ProducerIdentity,
+    /// The identity to append with.
+    pub writer: ProducerIdentity,
+}
+
+/// Why a shard could not be taken over. Nothing may be appended.
+#[derive(Debug, thiserror::Error)]
+pub enum FenceError {
+    #[error("somebody else took {transactional_id} over meanwhile: {}", name(*code))]
+    Lost { transactional_id: String, code: i16 },
+    #[error("failed to take {transactional_id} over within {PATIENCE:?}: {last}")]
+    Unavailable {
+        transactional_id: String,
+        last: String,
+    },
+    #[error("the broker refused {step} for {transactional_id}: {}", name(*code))]
+    Refused {
+        step: &'static str,
+        transactional_id: String,
+        code: i16,
+    },
+}
+
+/// Takes over partition `partition` of all `topics`, all or none.
+///
+/// # Errors
+/// `Lost` when a contender came in between: back off with jitter, then look
+/// whether the shard is still yours to take.
+pub async fn take_over(
+    cluster: &Cluster,
+    transactional_id: &str,
+    topics: &[String],
+    partition: i32,
+) -> Result<TakeOver, FenceError> {
+    let mut coordinator = Coordinator {
+        cluster,
+        transactional_id,
+        connection: None,
+        deadline: Instant::now() + PATIENCE,
+    };
+    let marker = coordinator.init_producer_id(None).await?;
+    coordinator
+        .add_partitions(marker, topics, partition)
+        .await?;
+    coordinator.abort(marker).await?;
+    let mut writer = coordinator.init_producer_id(Some(marker)).await?;
+    while writer.id == marker.id && writer.epoch > HIGHEST_EPOCH {
+        writer = coordinator.init_producer_id(Some(writer)).await?;
+    }
+    Ok(TakeOver { marker, writer })
+}
+
+/// The steps of one take-over, each repeated until it has a definite answer.
+struct Coordinator<'a> {
+    cluster: &'a Cluster,
+    transactional_id: &'a str,
+    connection: Option<Connection>,
+    deadline: Instant,
+}
+
+impl Coordinator<'_> {
+    async fn init_producer_id(
+        &mut self,
+        expected: Option<ProducerIdentity>,
+    ) -> Result<ProducerIdentity, FenceError> {
+        let expected = expected.unwrap_or(ProducerIdentity { id: -1, epoch: -1 });
+        let request = InitProducerIdRequest::default()
+            .with_transactional_id(Some(self.id()))
+            .with_transaction_timeout_ms(TRANSACTION_TIMEOUT_MS)
+            .with_producer_id(ProducerId(expected.id))
+            .with_producer_epoch(expected.epoch);
+        let step = "InitProducerId";
+        loop {
+            let answer = match self.connection().await {
+                Ok(connection) => connection.call(4, &request).await,
+                Err(error) => {
+                    self.again(&error).await?;
+                    continue;
+                }
+            };
+            match answer {
+                Ok(answer) if answer.error_code == 0 => {
+                    return Ok(ProducerIdentity {
+                        id: answer.producer_id.0,
+                        epoch: answer.producer_epoch,
+                    });
+                }
+                Ok(answer) => self.refused(step, answer.error_code).await?,
+                Err(error) => self.lost_connection(&error).await?,
+            }
+        }
+    }
+
+    async fn add_partitions(
+        &mut self,
+        producer: ProducerIdentity,
+        topics: &[String],
+        partition: i32,
+    ) -> Result<(), FenceError> {
+        let topics = topics
+            .iter()
+            .map(|topic| {
+                AddPartitionsToTxnTopic::default()
+                    .with_name(topic_name(topic))
+                    .with_partitions(vec![partition])
+            })
+            .collect();
+        let request = AddPartitionsToTxnRequest::default()
+            .with_v3_and_below_transactional_id(self.id())
+            .with_v3_and_below_producer_id(ProducerId(producer.id))
+            .with_v3_and_below_producer_epoch(producer.epoch)
+            .with_v3_and_below_topics(topics);
+        let step = "AddPartitionsToTxn";
+        loop {
+            let answer = match self.connection().await {
+                Ok(connection) => connection.call(3, &request).await,
+                Err(error) => {
+                    self.again(&error).await?;
+                    continue;
+                }
+            };
+            match answer.map(|answer| worst_code(&answer)) {
+                Ok(0) => return Ok(()),
+                Ok(code) => self.refused(step, code).await?,
+                Err(error) => self.lost_connection(&error).await?,
+            }
+        }
+    }
+
+    async fn abort(&mut self, producer: ProducerIdentity) -> Result<(), FenceError> {
+        let request = EndTxnRequest::default()
+            .with_transactional_id(self.id())
+            .with_producer_id(ProducerId(producer.id))
+            .with_producer_epoch(producer.epoch)
+            .with_committed(false);
+        let step = "EndTxn";
+        loop {
+            let answer = match self.connection().await {
+                Ok(connection) => connection.call(3, &request).await,
+                Err(error) => {
+                    self.again(&error).await?;
+                    continue;
+                }
+            };
+            match answer {
+                Ok(answer) if answer.error_code == 0 => return Ok(()),
+                Ok(answer) => self.refused(step, answer.error_code).await?,
+                Err(error) => self.lost_connection(&error).await?,
+            }
+        }
+    }
+
+    async fn connection(&mut self) -> Result<&mut Connection, ClusterError> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => {
+                self.cluster
+                    .connect_coordinator(self.transactional_id)
+                    .await?
+            }
+        };
+        Ok(self.connection.insert(connection))
+    }
+
+    /// Decides what an error code of the broker means; `Ok` means: ask again.
+    async fn refused(&mut self, step: &'static str, code: i16) -> Result<(), FenceError> {
+        use ResponseError as E;
+        match ResponseError::try_from_code(code) {
+            Some(E::InvalidProducerEpoch | E::ProducerFenced | E::InvalidProducerIdMapping) => {
+                Err(FenceError::Lost {
+                    transactional_id: self.transactional_id.into(),
+                    code,
+                })
+            }
+            Some(E::NotCoordinator | E::CoordinatorNotAvailable) => {
+                self.connection = None;
+                self.again(&name(code)).await
+            }
+            Some(
+                E::ConcurrentTransactions
+                | E::CoordinatorLoadInProgress
+                | E::RequestTimedOut
+                | E::NetworkException
+                | E::NotEnoughReplicas
+                | E::NotEnoughReplicasAfterAppend
+                | E::UnknownTopicOrPartition
+                | E::OperationNotAttempted,
+            ) => self.again(&name(code)).await,
+            _ => Err(FenceError::Refused {
+                step,
+                transactional_id: self.transactional_id.into(),
+                code,
+            }),
+        }
+    }
+
+    async fn lost_connection(&mut self, error: &WireError) -> Result<(), FenceError> {
+        self.connection = None;
+        self.again(error).await
+    }
+
+    async fn again(&mut self, reason: &dyn std::fmt::Display) -> Result<(), FenceError> {
+        if Instant::now() >= self.deadline {
+            return Err(FenceError::Unavailable {
+                transactional_id: self.transactional_id.into(),
+                last: reason.to_string(),
+            });
+        }
+        // Markers land within a few milliseconds; asking sooner only adds load.
+        sleep(Duration::from_millis(2)).await;
+        Ok(())
+    }
+
+    fn id(&self) -> TransactionalId {
+        TransactionalId(StrBytes::from_string(self.transactional_id.into()))
+    }
+}
+
+/// 0 when all partitions were added, otherwise the code that decides: one that
+/// is not `OPERATION_NOT_ATTEMPTED`, which only says that another failed.
+fn worst_code(answer: &AddPartitionsToTxnResponse) -> i16 {
+    let not_attempted = ResponseError::OperationNotAttempted.code();
+    answer
+        .results_by_topic_v3_and_below
+        .iter()
+        .flat_map(|topic| &topic.results_by_partition)
+        .map(|result| result.partition_error_code)
+        .filter(|code| *code != 0)
+        .max_by_key(|code| *code != not_attempted)
+        .unwrap_or(0)
+}

@@ -1,0 +1,195 @@
+//! Reading one partition from the start: what an owner does before it serves.
+//!
+//! Own Fetch requests rather than a consumer: only they show control batches,
+//! and the marker of one's own take-over is what proves that the end was read.
+
+use std::time::Duration;
+
+use kafka_protocol::{
+    ResponseError,
+    messages::{
+        BrokerId, FetchRequest,
+        fetch_request::{FetchPartition, FetchTopic},
+    },
+};
+use tokio::time::sleep;
+
+use crate::{
+    batch::{Batch, BatchError, ProducerIdentity},
+    cluster::{Cluster, name, topic_name},
+    wire::Connection,
+};
+
+const FETCH_BYTES: i32 = 4 << 20;
+/// How long the broker waits for news at the end of the log.
+const WAIT_MS: i32 = 100;
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Why a partition cannot be read on. Connection trouble is not among them: it is waited out.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    #[error("failed to read {topic} partition {partition}")]
+    Batch {
+        topic: String,
+        partition: i32,
+        #[source]
+        source: BatchError,
+    },
+    #[error("{topic} partition {partition} has no offset {offset}: it was truncated or made anew")]
+    OutOfRange {
+        topic: String,
+        partition: i32,
+        offset: i64,
+    },
+    #[error("the broker refused to read {topic} partition {partition}: {}", name(*code))]
+    Refused {
+        topic: String,
+        partition: i32,
+        code: i16,
+    },
+}
+
+/// Reads a partition's batches in order, uncommitted: nothing of ours is ever aborted.
+#[derive(Debug)]
+pub struct PartitionReader {
+    cluster: Cluster,
+    topic: String,
+    partition: i32,
+    next_offset: i64,
+    connection: Option<Connection>,
+}
+
+impl PartitionReader {
+    pub fn new(cluster: &Cluster, topic: &str, partition: i32, from_offset: i64) -> Self {
+        Self {
+            cluster: cluster.clone(),
+            topic: topic.into(),
+            partition,
+            next_offset: from_offset,
+            connection: None,
+        }
+    }
+
+    /// Offset after the last batch that was read.
+    pub fn next_offset(&self) -> i64 {
+        self.next_offset
+    }
+
+    /// Hands over every batch up to and including this take-over's marker.
+    ///
+    /// A deposed leader may answer with an old end of the log, without an
+    /// error; it does not have the marker, so reading goes on until it is seen.
+    pub async fn read_to_marker(
+        &mut self,
+        marker: ProducerIdentity,
+        mut take: impl FnMut(&Batch),
+    ) -> Result<(), FetchError> {
+        loop {
+            for batch in self.next_batches().await? {
+                let is_marker = batch.control && batch.producer == marker;
+                take(&batch);
+                if is_marker {
+                    self.next_offset = batch.last_offset + 1;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// The next batches below the high watermark; empty when there is nothing new for a while.
+    pub async fn next_batches(&mut self) -> Result<Vec<Batch>, FetchError> {
+        loop {
+            let records = match self.fetch().await {
+                Ok(records) => records?,
+                Err(error) => {
+                    tracing::debug!(%error, topic = self.topic, "reading again");
+                    self.connection = None;
+                    sleep(PAUSE).await;
+                    continue;
+                }
+            };
+            let mut rest = records;
+            let mut batches = Vec::new();
+            loop {
+                match Batch::read(&mut rest) {
+                    Ok(Some(batch)) if batch.last_offset < self.next_offset => {}
+                    Ok(Some(batch)) => {
+                        self.next_offset = batch.last_offset + 1;
+                        batches.push(batch);
+                    }
+                    Ok(None) => return Ok(batches),
+                    Err(source) => {
+                        return Err(FetchError::Batch {
+                            topic: self.topic.clone(),
+                            partition: self.partition,
+                            source,
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    /// One request. The outer error is worth another try, the inner one is final.
+    async fn fetch(&mut self) -> Result<Result<bytes::Bytes, FetchError>, FetchTrouble> {
+        let request = FetchRequest::default()
+            .with_replica_id(BrokerId(-1))
+            .with_max_wait_ms(WAIT_MS)
+            .with_min_bytes(1)
+            .with_max_bytes(FETCH_BYTES)
+            .with_isolation_level(0)
+            .with_session_epoch(-1)
+            .with_topics(vec![
+                FetchTopic::default()
+                    .with_topic(topic_name(&self.topic))
+                    .with_partitions(vec![
+                        FetchPartition::default()
+                            .with_partition(self.partition)
+                            .with_fetch_offset(self.next_offset)
+                            .with_partition_max_bytes(FETCH_BYTES),
+                    ]),
+            ]);
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            none => none.insert(
+                self.cluster
+                    .connect_leader(&self.topic, self.partition)
+                    .await?,
+            ),
+        };
+        let mut answer = connection.call(11, &request).await?;
+        let Some(partition) = answer
+            .responses
+            .first_mut()
+            .and_then(|topic| topic.partitions.first_mut())
+        else {
+            return Err(FetchTrouble::Code(answer.error_code));
+        };
+        use ResponseError as E;
+        let code = partition.error_code;
+        match ResponseError::try_from_code(code) {
+            None if code == 0 => Ok(Ok(partition.records.take().unwrap_or_default())),
+            Some(E::OffsetOutOfRange) => Ok(Err(FetchError::OutOfRange {
+                topic: self.topic.clone(),
+                partition: self.partition,
+                offset: self.next_offset,
+            })),
+            Some(E::TopicAuthorizationFailed) => Ok(Err(FetchError::Refused {
+                topic: self.topic.clone(),
+                partition: self.partition,
+                code,
+            })),
+            _ => Err(FetchTrouble::Code(code)),
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum FetchTrouble {
+    #[error(transparent)]
+    Cluster(#[from] crate::cluster::ClusterError),
+    #[error(transparent)]
+    Wire(#[from] crate::wire::WireError),
+    #[error("the broker answered {}", name(*.0))]
+    Code(i16),
+}

@@ -1,0 +1,259 @@
+//! The topics of a generation: their names, their making, and the check that
+//! they are what the log protocol needs.
+
+use std::time::Duration;
+
+use kafka_protocol::messages::{
+    CreateTopicsRequest, DescribeConfigsRequest, MetadataRequest,
+    create_topics_request::{CreatableTopic, CreatableTopicConfig},
+    describe_configs_request::DescribeConfigsResource,
+    metadata_request::MetadataRequestTopic,
+};
+use kafka_protocol::{ResponseError, protocol::StrBytes};
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    cluster::{Cluster, ClusterError, name, topic_name},
+    wire::WireError,
+};
+
+/// How many partitions a new generation gets unless told otherwise.
+pub const DEFAULT_PARTITIONS: i32 = 8;
+const READY_WITHIN: Duration = Duration::from_secs(20);
+/// A record batch of ours has at most 900 KB; this leaves room for headers.
+const MAX_MESSAGE_BYTES: &str = "1048576";
+
+/// The topics of one generation of the log. All have the same number of partitions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Generation {
+    pub name: String,
+    pub partitions: i32,
+}
+
+impl Generation {
+    /// Topic of a context's events.
+    pub fn events_topic(&self, context: &str) -> String {
+        format!("annals.{context}.events.{}", self.name)
+    }
+
+    /// Topic of claims and barriers.
+    pub fn owners_topic(&self) -> String {
+        format!("annals.owners.{}", self.name)
+    }
+
+    /// Names the shard to Kafka's transaction coordinator.
+    pub fn transactional_id(&self, environment: &str, partition: i32) -> String {
+        format!("{environment}.{}.shard.{partition}", self.name)
+    }
+}
+
+/// What a topic is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Events: kept for ever.
+    Events,
+    /// Claims: the newest per key is kept.
+    Owners,
+}
+
+/// How topics are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopicOptions {
+    /// Replicas of each partition; 3 in production, with 2 in sync.
+    pub replication: i16,
+    /// Sync to disk at each append: for comparison with databases that do.
+    pub sync_each_append: bool,
+}
+
+impl Default for TopicOptions {
+    fn default() -> Self {
+        Self {
+            replication: 1,
+            sync_each_append: false,
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum TopicError {
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    #[error("failed to create topic {topic}: {reason}")]
+    Create { topic: String, reason: String },
+    #[error(
+        "topic {topic} has {found} partitions, but this generation has {expected}: start with \
+         ANNALS_PARTITIONS={found}, or rewrite the log into a new generation"
+    )]
+    Partitions {
+        topic: String,
+        found: i32,
+        expected: i32,
+    },
+    #[error(
+        "topic {topic} has {setting}={found}, but needs {expected}: set it with \
+         kafka-configs --alter --topic {topic} --add-config {setting}={expected}"
+    )]
+    Setting {
+        topic: String,
+        setting: &'static str,
+        found: String,
+        expected: &'static str,
+    },
+    #[error("topic {topic} was not ready within {READY_WITHIN:?}: {last}")]
+    NotReady { topic: String, last: String },
+}
+
+/// Makes the topic if it is missing, waits until every partition has a leader,
+/// and checks what the log protocol relies on.
+pub async fn ensure_topic(
+    cluster: &Cluster,
+    topic: &str,
+    purpose: Purpose,
+    partitions: i32,
+    options: TopicOptions,
+) -> Result<(), TopicError> {
+    create(cluster, topic, purpose, partitions, options).await?;
+    let found = wait_for_leaders(cluster, topic).await?;
+    if found != partitions {
+        return Err(TopicError::Partitions {
+            topic: topic.into(),
+            found,
+            expected: partitions,
+        });
+    }
+    check_settings(cluster, topic, purpose).await
+}
+
+/// What each kind of topic must have; checked at every start.
+fn required_settings(purpose: Purpose) -> &'static [(&'static str, &'static str)] {
+    match purpose {
+        // Brokers forget producers by their records' times: a client's old time would delete the fence.
+        Purpose::Events => &[
+            ("message.timestamp.type", "LogAppendTime"),
+            ("cleanup.policy", "delete"),
+            ("retention.ms", "-1"),
+            ("retention.bytes", "-1"),
+        ],
+        Purpose::Owners => &[
+            ("message.timestamp.type", "LogAppendTime"),
+            ("cleanup.policy", "compact"),
+        ],
+    }
+}
+
+async fn create(
+    cluster: &Cluster,
+    topic: &str,
+    purpose: Purpose,
+    partitions: i32,
+    options: TopicOptions,
+) -> Result<(), TopicError> {
+    let mut settings = required_settings(purpose).to_vec();
+    settings.push(("max.message.bytes", MAX_MESSAGE_BYTES));
+    if options.sync_each_append {
+        settings.push(("flush.messages", "1"));
+    }
+    if options.replication >= 3 {
+        settings.push(("min.insync.replicas", "2"));
+    }
+    let configs = settings
+        .into_iter()
+        .map(|(setting, value)| {
+            CreatableTopicConfig::default()
+                .with_name(StrBytes::from_static_str(setting))
+                .with_value(Some(StrBytes::from_static_str(value)))
+        })
+        .collect();
+    let request = CreateTopicsRequest::default()
+        .with_timeout_ms(10_000)
+        .with_topics(vec![
+            CreatableTopic::default()
+                .with_name(topic_name(topic))
+                .with_num_partitions(partitions)
+                .with_replication_factor(options.replication)
+                .with_configs(configs),
+        ]);
+    let answer = cluster.connect_any().await?.call(5, &request).await?;
+    let code = answer.topics.first().map_or(-1, |result| result.error_code);
+    match ResponseError::try_from_code(code) {
+        None if code == 0 => {
+            tracing::info!(topic, partitions, "made topic {topic}");
+            Ok(())
+        }
+        Some(ResponseError::TopicAlreadyExists) => Ok(()),
+        _ => Err(TopicError::Create {
+            topic: topic.into(),
+            reason: name(code),
+        }),
+    }
+}
+
+/// Answers the number of partitions once all have a leader.
+async fn wait_for_leaders(cluster: &Cluster, topic: &str) -> Result<i32, TopicError> {
+    let deadline = Instant::now() + READY_WITHIN;
+    let request = MetadataRequest::default()
+        .with_topics(Some(vec![
+            MetadataRequestTopic::default().with_name(Some(topic_name(topic))),
+        ]))
+        .with_allow_auto_topic_creation(false);
+    let mut connection = cluster.connect_any().await?;
+    loop {
+        let metadata = connection.call(8, &request).await?;
+        let last = match metadata.topics.first() {
+            Some(found) if found.error_code == 0 => {
+                let waiting = found.partitions.iter().find(|p| p.leader_id.0 < 0);
+                match waiting {
+                    None => return Ok(found.partitions.len() as i32),
+                    Some(partition) => {
+                        format!("partition {} has no leader", partition.partition_index)
+                    }
+                }
+            }
+            Some(found) => name(found.error_code),
+            None => "the broker does not name it".into(),
+        };
+        if Instant::now() >= deadline {
+            return Err(TopicError::NotReady {
+                topic: topic.into(),
+                last,
+            });
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn check_settings(
+    cluster: &Cluster,
+    topic: &str,
+    purpose: Purpose,
+) -> Result<(), TopicError> {
+    const TOPIC: i8 = 2;
+    let request = DescribeConfigsRequest::default().with_resources(vec![
+        DescribeConfigsResource::default()
+            .with_resource_type(TOPIC)
+            .with_resource_name(StrBytes::from_string(topic.into())),
+    ]);
+    let answer = cluster.connect_any().await?.call(4, &request).await?;
+    let configs = answer
+        .results
+        .first()
+        .map_or(&[][..], |result| &result.configs);
+    for (setting, expected) in required_settings(purpose) {
+        let found = configs
+            .iter()
+            .find(|config| config.name.as_str() == *setting)
+            .and_then(|config| config.value.as_deref())
+            .unwrap_or("(unknown)");
+        if found != *expected {
+            return Err(TopicError::Setting {
+                topic: topic.into(),
+                setting,
+                found: found.into(),
+                expected,
+            });
+        }
+    }
+    Ok(())
+}
