@@ -70,36 +70,28 @@ pub enum DecodeError {
 }
 
 impl<E: Event> EventCodec<E> {
-    /// Makes the codec for an enum whose variants all are events of this context.
+    /// Makes the codec for an enum whose variants all are events of these contexts.
     ///
     /// Every schema must be registered already (`annals schema register`).
     pub async fn connect(
-        schemas: &ContextSchemas,
+        contexts: &[&ContextSchemas],
         registry: &RegistryClient,
     ) -> Result<Self, CodecError> {
         let mut variants = Vec::new();
         for name in variant_names::<E>() {
-            let file = schemas.current(name).ok_or_else(|| CodecError::NoSchema {
-                event: (*name).into(),
-                context: schemas.context().into(),
-            })?;
-            let event_type = schemas.full_name(name);
-            let schema_id = registry.look_up(&event_type, &file.text).await?;
-            variants.push(Variant::new(name, event_type, schema_id, &file.text)?);
+            let (event_type, text) = schema_of(contexts, name)?;
+            let schema_id = registry.look_up(&event_type, text).await?;
+            variants.push(Variant::new(name, event_type, schema_id, text)?);
         }
         Ok(Self::of(variants))
     }
 
     /// Makes the codec without a registry, with ids 1, 2, … in the order of the variants.
-    pub fn offline(schemas: &ContextSchemas) -> Result<Self, CodecError> {
+    pub fn offline(contexts: &[&ContextSchemas]) -> Result<Self, CodecError> {
         let mut variants = Vec::new();
         for (name, schema_id) in variant_names::<E>().iter().zip(1..) {
-            let file = schemas.current(name).ok_or_else(|| CodecError::NoSchema {
-                event: (*name).into(),
-                context: schemas.context().into(),
-            })?;
-            let event_type = schemas.full_name(name);
-            variants.push(Variant::new(name, event_type, schema_id, &file.text)?);
+            let (event_type, text) = schema_of(contexts, name)?;
+            variants.push(Variant::new(name, event_type, schema_id, text)?);
         }
         Ok(Self::of(variants))
     }
