@@ -1,0 +1,413 @@
+//! JSON text → graph of types, by the rules of the Avro specification ("Schema Declaration").
+//!
+//! Where the specification and Java differ: names are ASCII as specified (Java takes any letter),
+//! and what Java checks only when it is used, the default of an enum field and the length of a
+//! fixed one, is checked here at once. A name must be defined before it is used.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use serde_json::{Map, Value};
+
+use super::default::check_defaults;
+use super::names::{is_name, is_namespace};
+use super::{AvroSchema, Field, Fields, FullName, Named, Primitive, Shape, Type, TypeId};
+
+/// Why a text is not an Avro schema.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidSchema {
+    #[error("the schema is not JSON, or nested deeper than 128 levels")]
+    NotJson(#[source] serde_json::Error),
+    #[error("a type is a name, an object or an array of types, not {0}")]
+    NotAType(&'static str),
+    #[error("`{0}` is no type, and no type of this name is defined before its use")]
+    UnknownType(String),
+    #[error("a {kind} needs an attribute `{attribute}`, {expected}")]
+    Attribute {
+        kind: &'static str,
+        attribute: &'static str,
+        expected: &'static str,
+    },
+    #[error(
+        "`{0}` is not a name: letters, digits and `_`, not a digit first; dots in full names only"
+    )]
+    BadName(String),
+    #[error("a type must not be named `{0}`, like a primitive type")]
+    NamedLikePrimitive(String),
+    #[error("`{0}` is defined twice")]
+    DefinedTwice(String),
+    #[error("record `{record}` has two fields `{field}`")]
+    DuplicateField { record: String, field: String },
+    #[error("enum `{name}` has the symbol `{symbol}` twice")]
+    DuplicateSymbol { name: String, symbol: String },
+    #[error("the default `{default}` is not a symbol of enum `{name}`")]
+    BadEnumDefault { name: String, default: String },
+    #[error("a union must not contain a union directly")]
+    NestedUnion,
+    #[error("a union has two branches of type `{0}`")]
+    DuplicateBranch(String),
+    #[error("the default of field `{field}` of record `{record}` {reason}")]
+    BadDefault {
+        record: String,
+        field: String,
+        reason: &'static str,
+    },
+}
+
+pub(super) fn parse(text: &str) -> Result<AvroSchema, InvalidSchema> {
+    // serde_json stops at 128 levels, which bounds the recursion here and wherever a schema is
+    // walked without following names.
+    let value: Value = serde_json::from_str(text).map_err(InvalidSchema::NotJson)?;
+    let mut parser = Parser {
+        types: Vec::new(),
+        names: HashMap::new(),
+    };
+    let root = parser.read_type(value, "")?;
+    let schema = AvroSchema {
+        types: parser.types,
+        root,
+        bytes: text.len(),
+    };
+    check_defaults(&schema).map_err(|(record, field, reason)| InvalidSchema::BadDefault {
+        record,
+        field,
+        reason,
+    })?;
+    Ok(schema)
+}
+
+struct Parser {
+    types: Vec<Type>,
+    names: HashMap<FullName, TypeId>,
+}
+
+impl Parser {
+    fn read_type(&mut self, value: Value, namespace: &str) -> Result<TypeId, InvalidSchema> {
+        match value {
+            Value::String(name) => self.read_reference(&name, namespace, Map::new()),
+            Value::Array(branches) => self.read_union(branches, namespace),
+            Value::Object(object) => self.read_object(object, namespace),
+            Value::Null => Err(InvalidSchema::NotAType("null")),
+            Value::Bool(_) => Err(InvalidSchema::NotAType("a boolean")),
+            Value::Number(_) => Err(InvalidSchema::NotAType("a number")),
+        }
+    }
+
+    fn read_object(
+        &mut self,
+        mut object: Map<String, Value>,
+        namespace: &str,
+    ) -> Result<TypeId, InvalidSchema> {
+        let Some(Value::String(kind)) = object.remove("type") else {
+            return Err(attribute("type", "type", "the name of a type"));
+        };
+        match kind.as_str() {
+            "record" => self.read_record(object, namespace, false),
+            "error" => self.read_record(object, namespace, true),
+            "enum" => self.read_enum(object, namespace),
+            "fixed" => self.read_fixed(object, namespace),
+            "array" => {
+                let items = object
+                    .remove("items")
+                    .ok_or_else(|| attribute("array", "items", "a type"))?;
+                let items = self.read_type(items, namespace)?;
+                Ok(self.add(Shape::Array(items), custom(object, false)))
+            }
+            "map" => {
+                let values = object
+                    .remove("values")
+                    .ok_or_else(|| attribute("map", "values", "a type"))?;
+                let values = self.read_type(values, namespace)?;
+                Ok(self.add(Shape::Map(values), custom(object, false)))
+            }
+            name => self.read_reference(name, namespace, object),
+        }
+    }
+
+    /// A primitive type, or one that was defined before. Attributes beside the name of a defined
+    /// type have no place in the type and are dropped, as by Java.
+    fn read_reference(
+        &mut self,
+        name: &str,
+        namespace: &str,
+        object: Map<String, Value>,
+    ) -> Result<TypeId, InvalidSchema> {
+        if let Some(primitive) = Primitive::named(name) {
+            return Ok(self.add(Shape::Primitive(primitive), custom(object, false)));
+        }
+        // A simple name that the namespace does not know may be one without a namespace.
+        [namespace, ""]
+            .into_iter()
+            .filter_map(|namespace| FullName::parse(name, namespace))
+            .find_map(|name| self.names.get(&name).copied())
+            .ok_or_else(|| InvalidSchema::UnknownType(name.to_owned()))
+    }
+
+    fn read_union(
+        &mut self,
+        branches: Vec<Value>,
+        namespace: &str,
+    ) -> Result<TypeId, InvalidSchema> {
+        let mut ids = Vec::with_capacity(branches.len());
+        let mut seen = HashSet::new();
+        for branch in branches {
+            let id = self.read_type(branch, namespace)?;
+            let shape = &self.types[id.0].shape;
+            if let Shape::Union(_) = shape {
+                return Err(InvalidSchema::NestedUnion);
+            }
+            let name = shape
+                .named()
+                .map_or_else(|| shape.kind().to_owned(), |named| named.name.full());
+            if seen.contains(&name) {
+                return Err(InvalidSchema::DuplicateBranch(name));
+            }
+            seen.insert(name);
+            ids.push(id);
+        }
+        Ok(self.add(Shape::Union(ids), BTreeMap::new()))
+    }
+
+    fn read_record(
+        &mut self,
+        mut object: Map<String, Value>,
+        namespace: &str,
+        is_error: bool,
+    ) -> Result<TypeId, InvalidSchema> {
+        let named = read_named("record", &mut object, namespace)?;
+        let (namespace, record) = (named.name.namespace.clone(), named.name.full());
+        let Some(Value::Array(values)) = object.remove("fields") else {
+            return Err(attribute("record", "fields", "an array of fields"));
+        };
+        // Known before its fields are read, which may refer to it.
+        let id = self.define(&named.name)?;
+        let mut fields = Fields::default();
+        for value in values {
+            let field = self.read_field(value, &namespace)?;
+            if fields
+                .by_name
+                .insert(field.name.clone(), fields.list.len())
+                .is_some()
+            {
+                return Err(InvalidSchema::DuplicateField {
+                    record,
+                    field: field.name,
+                });
+            }
+            fields.list.push(field);
+        }
+        self.types[id.0] = Type {
+            shape: Shape::Record {
+                named,
+                is_error,
+                fields,
+            },
+            attributes: custom(object, false),
+        };
+        Ok(id)
+    }
+
+    fn read_field(&mut self, value: Value, namespace: &str) -> Result<Field, InvalidSchema> {
+        let Value::Object(mut object) = value else {
+            return Err(attribute("record", "fields", "an array of objects"));
+        };
+        let Some(Value::String(name)) = object.remove("name") else {
+            return Err(attribute("field", "name", "a string"));
+        };
+        if !is_name(&name) {
+            return Err(InvalidSchema::BadName(name));
+        }
+        let type_ = object
+            .remove("type")
+            .ok_or_else(|| attribute("field", "type", "a type"))?;
+        let type_ = self.read_type(type_, namespace)?;
+        let order = match object.remove("order") {
+            None => None,
+            Some(Value::String(order)) => match order.to_ascii_lowercase().as_str() {
+                "ascending" => None,
+                "descending" => Some("descending"),
+                "ignore" => Some("ignore"),
+                _ => {
+                    return Err(attribute(
+                        "field",
+                        "order",
+                        "`ascending`, `descending` or `ignore`",
+                    ));
+                }
+            },
+            Some(_) => return Err(attribute("field", "order", "a string")),
+        };
+        Ok(Field {
+            name,
+            type_,
+            doc: read_doc(&mut object),
+            default: object.remove("default"),
+            order,
+            aliases: read_strings("field", "aliases", &mut object)?.unwrap_or_default(),
+            attributes: object.into_iter().collect(),
+        })
+    }
+
+    fn read_enum(
+        &mut self,
+        mut object: Map<String, Value>,
+        namespace: &str,
+    ) -> Result<TypeId, InvalidSchema> {
+        let named = read_named("enum", &mut object, namespace)?;
+        let symbols = read_strings("enum", "symbols", &mut object)?
+            .ok_or_else(|| attribute("enum", "symbols", "an array of names"))?;
+        let mut seen = HashSet::with_capacity(symbols.len());
+        for symbol in &symbols {
+            if !is_name(symbol) {
+                return Err(InvalidSchema::BadName(symbol.clone()));
+            }
+            if !seen.insert(symbol.as_str()) {
+                return Err(InvalidSchema::DuplicateSymbol {
+                    name: named.name.full(),
+                    symbol: symbol.clone(),
+                });
+            }
+        }
+        let default = match object.remove("default") {
+            None => None,
+            Some(Value::String(default)) if seen.contains(default.as_str()) => Some(default),
+            Some(default) => {
+                return Err(InvalidSchema::BadEnumDefault {
+                    name: named.name.full(),
+                    default: default.to_string(),
+                });
+            }
+        };
+        let id = self.define(&named.name)?;
+        self.types[id.0] = Type {
+            shape: Shape::Enum {
+                named,
+                symbols,
+                default,
+            },
+            attributes: custom(object, true),
+        };
+        Ok(id)
+    }
+
+    fn read_fixed(
+        &mut self,
+        mut object: Map<String, Value>,
+        namespace: &str,
+    ) -> Result<TypeId, InvalidSchema> {
+        let named = read_named("fixed", &mut object, namespace)?;
+        let size = object
+            .remove("size")
+            .and_then(|size| i32::try_from(size.as_i64()?).ok())
+            .filter(|size| *size >= 0)
+            .ok_or_else(|| attribute("fixed", "size", "a number of bytes"))?;
+        let id = self.define(&named.name)?;
+        self.types[id.0] = Type {
+            shape: Shape::Fixed { named, size },
+            attributes: custom(object, false),
+        };
+        Ok(id)
+    }
+
+    /// Takes the name. The type itself is put in place by the caller when it has been read.
+    fn define(&mut self, name: &FullName) -> Result<TypeId, InvalidSchema> {
+        if self.names.contains_key(name) {
+            return Err(InvalidSchema::DefinedTwice(name.full()));
+        }
+        let id = self.add(Shape::Primitive(Primitive::Null), BTreeMap::new());
+        self.names.insert(name.clone(), id);
+        Ok(id)
+    }
+
+    fn add(&mut self, shape: Shape, attributes: BTreeMap<String, Value>) -> TypeId {
+        self.types.push(Type { shape, attributes });
+        TypeId(self.types.len() - 1)
+    }
+}
+
+fn read_named(
+    kind: &'static str,
+    object: &mut Map<String, Value>,
+    enclosing: &str,
+) -> Result<Named, InvalidSchema> {
+    let Some(Value::String(name)) = object.remove("name") else {
+        return Err(attribute(kind, "name", "a string"));
+    };
+    let namespace = match object.remove("namespace") {
+        None => enclosing.to_owned(),
+        Some(Value::String(namespace)) if is_namespace(&namespace) => namespace,
+        Some(namespace) => return Err(InvalidSchema::BadName(namespace.to_string())),
+    };
+    let name = FullName::parse(&name, &namespace).ok_or(InvalidSchema::BadName(name))?;
+    if name.namespace.is_empty() && Primitive::named(&name.name).is_some() {
+        return Err(InvalidSchema::NamedLikePrimitive(name.name));
+    }
+    let aliases = read_strings(kind, "aliases", object)?
+        .unwrap_or_default()
+        .into_iter()
+        .map(|alias| FullName::parse(&alias, &name.namespace).ok_or(InvalidSchema::BadName(alias)))
+        .collect::<Result<_, _>>()?;
+    Ok(Named {
+        name,
+        aliases,
+        doc: read_doc(object),
+    })
+}
+
+fn read_doc(object: &mut Map<String, Value>) -> Option<String> {
+    match object.remove("doc") {
+        Some(Value::String(doc)) => Some(doc),
+        _ => None,
+    }
+}
+
+fn read_strings(
+    kind: &'static str,
+    name: &'static str,
+    object: &mut Map<String, Value>,
+) -> Result<Option<Vec<String>>, InvalidSchema> {
+    let wrong = || attribute(kind, name, "an array of strings");
+    match object.remove(name) {
+        None => Ok(None),
+        Some(Value::Array(values)) => values
+            .into_iter()
+            .map(|value| {
+                if let Value::String(string) = value {
+                    Ok(string)
+                } else {
+                    Err(wrong())
+                }
+            })
+            .collect::<Result<_, _>>()
+            .map(Some),
+        Some(_) => Err(wrong()),
+    }
+}
+
+/// What is left of a type's attributes when those that the specification reserves are gone.
+/// `default` is reserved in enums only.
+fn custom(object: Map<String, Value>, is_enum: bool) -> BTreeMap<String, Value> {
+    const RESERVED: [&str; 10] = [
+        "aliases",
+        "doc",
+        "fields",
+        "items",
+        "name",
+        "namespace",
+        "size",
+        "symbols",
+        "type",
+        "values",
+    ];
+    object
+        .into_iter()
+        .filter(|(name, _)| !RESERVED.contains(&name.as_str()) && !(is_enum && name == "default"))
+        .collect()
+}
+
+fn attribute(kind: &'static str, attribute: &'static str, expected: &'static str) -> InvalidSchema {
+    InvalidSchema::Attribute {
+        kind,
+        attribute,
+        expected,
+    }
+}

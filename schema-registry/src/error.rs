@@ -1,0 +1,108 @@
+//! What can go wrong, with the codes of Confluent's registry, by which its clients decide. The
+//! texts are close to Confluent's too, since people search for them.
+
+use crate::avro::{InvalidSchema, TooComplex};
+use crate::subject::{Subject, VersionNumber};
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("Subject '{0}' not found.")]
+    SubjectNotFound(Subject),
+    #[error("Version {0} not found.")]
+    VersionNotFound(VersionNumber),
+    #[error("Schema {0} not found")]
+    IdNotFound(i32),
+    #[error("Schema not found")]
+    SchemaNotFound,
+    #[error("Subject '{0}' was soft deleted. Set permanent=true to delete permanently")]
+    SubjectSoftDeleted(Subject),
+    #[error("Subject '{0}' was not deleted first before being permanently deleted")]
+    SubjectNotSoftDeleted(Subject),
+    #[error("Subject '{0}' Version {1} was soft deleted. Set permanent=true to delete permanently")]
+    VersionSoftDeleted(Subject, VersionNumber),
+    #[error("Subject '{0}' Version {1} was not deleted first before being permanently deleted")]
+    VersionNotSoftDeleted(Subject, VersionNumber),
+    #[error("Subject '{0}' does not have subject-level compatibility configured")]
+    NoSubjectConfig(Subject),
+    #[error("Schema being registered is incompatible with an earlier schema for subject \"{subject}\", details: [{}]", objections.join(", "))]
+    Incompatible {
+        subject: Subject,
+        objections: Vec<String>,
+    },
+    #[error("Invalid schema, details: {}", chain(.0))]
+    InvalidSchema(#[source] InvalidSchema),
+    #[error("Invalid schema, details: {0}")]
+    UnsupportedSchema(String),
+    #[error("Invalid schema, details: {0}")]
+    TooComplex(#[source] TooComplex),
+    #[error(
+        "The specified version '{0}' is not a valid version id. Allowed values are between [1, 2^31-1] and the string \"latest\""
+    )]
+    InvalidVersion(String),
+    #[error(
+        "Invalid compatibility level. Valid values are none, backward, forward, full, backward_transitive, forward_transitive, and full_transitive"
+    )]
+    InvalidLevel,
+    #[error("the setting {0} is not supported yet, or not of the right type")]
+    UnsupportedSetting(&'static str),
+    #[error("Subject {0} is not in import mode, so the registry gives the ids and versions")]
+    NotInImportMode(Subject),
+    #[error("Invalid ruleset: {0}")]
+    InvalidRuleSet(&'static str),
+    #[error("The specified subject '{0}' is not a valid subject.")]
+    InvalidSubject(String),
+    #[error("Malformed request: {0}")]
+    MalformedJson(#[source] serde_json::Error),
+    #[error("Unprocessable request: {0}")]
+    UnexpectedJson(#[source] serde_json::Error),
+    #[error("Error in the backend data store")]
+    Store(#[from] sqlx::Error),
+    #[error("Internal server error")]
+    Panicked(#[from] tokio::task::JoinError),
+}
+
+impl Error {
+    /// Confluent's `error_code`. Its first three digits are the HTTP status.
+    pub fn code(&self) -> u32 {
+        match self {
+            Self::MalformedJson(_) => 400,
+            Self::SubjectNotFound(_) => 40401,
+            Self::VersionNotFound(_) => 40402,
+            Self::IdNotFound(_) | Self::SchemaNotFound => 40403,
+            Self::SubjectSoftDeleted(_) => 40404,
+            Self::SubjectNotSoftDeleted(_) => 40405,
+            Self::VersionSoftDeleted(..) => 40406,
+            Self::VersionNotSoftDeleted(..) => 40407,
+            Self::NoSubjectConfig(_) => 40408,
+            Self::Incompatible { .. } => 409,
+            Self::UnexpectedJson(_) | Self::UnsupportedSetting(_) => 422,
+            Self::InvalidSchema(_) | Self::UnsupportedSchema(_) | Self::TooComplex(_) => 42201,
+            Self::InvalidVersion(_) => 42202,
+            Self::InvalidLevel => 42203,
+            Self::NotInImportMode(_) => 42205,
+            Self::InvalidSubject(_) => 42208,
+            Self::InvalidRuleSet(_) => 42210,
+            Self::Panicked(_) => 500,
+            Self::Store(error) if timed_out(error) => 50002,
+            Self::Store(_) => 50001,
+        }
+    }
+}
+
+/// A statement that Postgres gave up on. Waiting in vain for a connection is not among these: then
+/// Postgres is away, or so busy that it makes no difference.
+fn timed_out(error: &sqlx::Error) -> bool {
+    const QUERY_CANCELED: &str = "57014";
+    const LOCK_NOT_AVAILABLE: &str = "55P03";
+    error
+        .as_database_error()
+        .and_then(|error| error.code())
+        .is_some_and(|code| [QUERY_CANCELED, LOCK_NOT_AVAILABLE].contains(&code.as_ref()))
+}
+
+fn chain(error: &InvalidSchema) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}

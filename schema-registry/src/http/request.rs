@@ -1,0 +1,140 @@
+//! What comes with a request: a JSON body, and the parameters of the query.
+
+use std::time::Duration;
+
+use axum::extract::{FromRequest, Request};
+use axum::response::Response;
+use futures::StreamExt;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use serde_json::error::Category;
+
+use super::{failure, media};
+use crate::Error;
+use crate::store::{Deleted, Page};
+
+/// A JSON body. It is read up to the limit of [`MostBytes`].
+pub(super) struct Body<T>(pub T);
+
+#[derive(Clone, Copy)]
+pub(super) struct MostBytes(pub usize);
+
+/// A client that takes longer to send its body is not waited for.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Body<T> {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Response> {
+        if !media::is_readable(request.headers()) {
+            return Err(failure::answer(415, "HTTP 415 Unsupported Media Type"));
+        }
+        let most = request
+            .extensions()
+            .get()
+            .map_or(super::DEFAULT_MOST_BYTES, |MostBytes(most)| *most);
+        let bytes = tokio::time::timeout(BODY_TIMEOUT, read(request, most))
+            .await
+            .unwrap_or_else(|_| Err(failure::answer(408, "HTTP 408 Request Timeout")))?;
+        let parsed = serde_json::from_slice(&bytes).map_err(|error| match error.classify() {
+            Category::Data => Error::UnexpectedJson(error),
+            Category::Io | Category::Syntax | Category::Eof => Error::MalformedJson(error),
+        });
+        parsed
+            .map(Self)
+            .map_err(axum::response::IntoResponse::into_response)
+    }
+}
+
+async fn read(request: Request, most: usize) -> Result<Vec<u8>, Response> {
+    /// How far a body that is too long is read and thrown away, so that a client that is still
+    /// sending sees the answer instead of a connection reset.
+    const DISCARDED: usize = 8 * 1024 * 1024;
+    let mut body = request.into_body().into_data_stream();
+    let mut bytes = Vec::new();
+    let mut length = 0_usize;
+    while let Some(chunk) = body.next().await {
+        let chunk = chunk.map_err(|_| failure::answer(400, "the body could not be read"))?;
+        length += chunk.len();
+        match length {
+            _ if length <= most => bytes.extend_from_slice(&chunk),
+            _ if length <= most + DISCARDED => bytes = Vec::new(),
+            _ => break,
+        }
+    }
+    if length > most {
+        return Err(failure::answer(
+            413,
+            &format!("the body is too large: at most {most} bytes are accepted"),
+        ));
+    }
+    Ok(bytes)
+}
+
+/// The parameters of all routes; each takes notice of its own, as Confluent's registry does.
+#[derive(Debug, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Parameters {
+    #[serde(deserialize_with = "flag")]
+    deleted: bool,
+    #[serde(deserialize_with = "flag")]
+    deleted_only: bool,
+    #[serde(deserialize_with = "flag")]
+    pub permanent: bool,
+    #[serde(deserialize_with = "flag")]
+    pub verbose: bool,
+    #[serde(deserialize_with = "flag")]
+    pub latest_only: bool,
+    #[serde(deserialize_with = "flag")]
+    pub default_to_global: bool,
+    subject_prefix: String,
+    offset: i64,
+    limit: i64,
+}
+
+impl Default for Parameters {
+    fn default() -> Self {
+        Self {
+            deleted: false,
+            deleted_only: false,
+            permanent: false,
+            verbose: false,
+            latest_only: false,
+            default_to_global: false,
+            subject_prefix: String::new(),
+            offset: 0,
+            limit: -1,
+        }
+    }
+}
+
+impl Parameters {
+    pub fn deleted(&self) -> Deleted {
+        match self {
+            Self {
+                deleted_only: true, ..
+            } => Deleted::Only,
+            Self { deleted: true, .. } => Deleted::With,
+            _ => Deleted::Without,
+        }
+    }
+
+    /// `:*:` is how clients ask for all contexts.
+    pub fn prefix(&self) -> &str {
+        self.subject_prefix
+            .strip_prefix(":*:")
+            .unwrap_or(&self.subject_prefix)
+    }
+
+    pub fn page(&self) -> Page {
+        Page {
+            offset: self.offset.max(0),
+            limit: self.limit,
+        }
+    }
+}
+
+/// True for `true` in any case; Python's clients used to send `True`.
+fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    String::deserialize(deserializer).map(|text| text.eq_ignore_ascii_case("true"))
+}
