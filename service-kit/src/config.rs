@@ -13,6 +13,8 @@ use figment::{
 };
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 
+use crate::ignored;
+
 /// The file that is read when none is named.
 pub const DEFAULT_FILE: &str = "annals.toml";
 
@@ -74,10 +76,11 @@ fn read<T: DeserializeOwned>(
         .map_err(|errors| ConfigError::Invalid(explain(errors)))?;
     let mut ignored = Vec::new();
     for key in known.unknown {
-        let source = figment.find_metadata(&key).and_then(|it| it.source.clone());
-        match source {
-            Some(Source::File(path)) => return Err(ConfigError::UnknownKey { key, path }),
-            _ => ignored.push(variable(key.split('.'))),
+        // figment knows the origin of a list, not of what is in it.
+        let list = key.split('[').next().unwrap_or(&key);
+        match figment.find_metadata(list).map(|it| it.source.clone()) {
+            Some(Some(Source::File(path))) => return Err(ConfigError::UnknownKey { key, path }),
+            _ => ignored.push(variable(list.split('.'))),
         }
     }
     Ok((known.settings, ignored))
@@ -123,10 +126,7 @@ struct Known<T> {
 
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Known<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut unknown = Vec::new();
-        let settings = serde_ignored::deserialize(deserializer, |path| {
-            unknown.push(path.to_string());
-        })?;
+        let (settings, unknown) = ignored::deserialize(deserializer)?;
         Ok(Self { settings, unknown })
     }
 }
@@ -191,6 +191,13 @@ mod tests {
         hosts: Vec<String>,
         kafka: Kafka,
         postgres: Option<SecretUrl>,
+        shards: Option<Vec<Shard>>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct Shard {
+        #[allow(dead_code)]
+        number: u8,
     }
 
     #[derive(Debug, Default, Deserialize)]
@@ -209,6 +216,7 @@ mod tests {
                 hosts: Vec::new(),
                 kafka: Kafka::default(),
                 postgres: None,
+                shards: None,
             }
         }
     }
@@ -275,6 +283,8 @@ mod tests {
         let message = refused("[kafka]\nhosst = \"x\"\n", &[]);
         assert!(message.contains("`kafka.hosst`"), "{message}");
         assert!(message.contains(".toml"), "{message}");
+        let message = refused("[[shards]]\nnumber = 1\nnumer = 2\n", &[]);
+        assert!(message.contains("`shards[0].numer`"), "{message}");
     }
 
     #[test]

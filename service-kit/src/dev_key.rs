@@ -187,7 +187,8 @@ fn create(path: &Path, secret: &SecretKey) -> io::Result<()> {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             linked => linked,
         });
-    written.and(fs::remove_file(&draft))
+    let removed = fs::remove_file(&draft);
+    written.and(removed)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ pub mod auth;
 pub mod config;
 pub mod dev_key;
 pub mod extract;
+mod ignored;
 pub mod json;
 mod log_format;
 pub mod problem;
