@@ -19,6 +19,8 @@ const NEEDED_MB: u64 = 400;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Artifacts {
+    /// What holds the others; more that belongs to this version may be put there.
+    pub folder: PathBuf,
     /// A folder of jars.
     pub kafka: PathBuf,
     /// A folder with `bin/postgres` and `bin/initdb`.
@@ -50,6 +52,7 @@ fn fetch_into(cache: &Path, on_progress: &OnProgress) -> Result<Artifacts, Stack
     let artifacts = Artifacts {
         kafka: complete.join("kafka"),
         postgres: complete.join("postgres"),
+        folder: complete.clone(),
     };
     if complete.exists() {
         return Ok(artifacts);

@@ -7,7 +7,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::sync::watch;
 
 use crate::error::{StackError, failed_to};
@@ -105,6 +105,34 @@ impl Launch {
     }
 }
 
+impl Launch {
+    /// Runs a command that ends by itself. It is killed, with what it has started, when nobody waits for it any more.
+    pub async fn run_to_the_end(&self, what: &'static str) -> Result<(), StackError> {
+        struct KilledWhenDropped(Child);
+        impl Drop for KilledWhenDropped {
+            fn drop(&mut self) {
+                if !self.0.has_exited() {
+                    let _ = kill_process_group(self.0.pid, Signal::KILL);
+                }
+            }
+        }
+        let child = KilledWhenDropped(self.spawn()?);
+        match child.0.exited().await {
+            Some(status) if status.success() => Ok(()),
+            status => Err(self.ended(what, status)),
+        }
+    }
+
+    pub fn ended(&self, server: &'static str, status: Option<ExitStatus>) -> StackError {
+        StackError::Ended {
+            server,
+            status: status.map_or_else(|| "unknown status".into(), |status| status.to_string()),
+            last_lines: last_lines(&self.log),
+            log: self.log.clone(),
+        }
+    }
+}
+
 impl Child {
     pub fn pid(&self) -> u32 {
         self.pid.as_raw_nonzero().get() as u32
@@ -156,15 +184,12 @@ pub(crate) fn is_running(pid: u32) -> bool {
     stat(pid).is_some_and(|(state, _)| state != 'Z')
 }
 
-/// The last lines of a log that say something, in one line.
-pub(crate) fn last_lines(log: &Path) -> String {
+/// The last lines of a log that say something, in one line. The frames of a Java stack trace do not.
+fn last_lines(log: &Path) -> String {
     let text = std::fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text[text.len().saturating_sub(4096)..]).into_owned();
-    let lines: Vec<_> = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect();
+    let says_something = |line: &&str| !line.is_empty() && !line.starts_with("at ");
+    let lines: Vec<_> = text.lines().map(str::trim).filter(says_something).collect();
     match lines[lines.len().saturating_sub(3)..].join(" | ") {
         nothing if nothing.is_empty() => "it printed nothing".into(),
         lines => lines,

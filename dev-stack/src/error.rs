@@ -105,8 +105,8 @@ pub enum StackError {
     #[error("{0} must be 'host:port' or 'postgres://user@host:port/database'")]
     Address(String),
 
-    #[error("Postgres refused to {doing}: {reason}")]
-    Query { doing: String, reason: String },
+    #[error("could not create database {name}: {reason}")]
+    CreateDatabase { name: String, reason: String },
 
     #[error("failed to {doing}")]
     Io {

@@ -8,37 +8,34 @@ use crate::error::StackError;
 
 const NEEDED: u32 = 17;
 
-/// `$JAVA_HOME/bin/java`, or the `java` on the path, with its major version; checked to be new enough.
-pub(crate) fn find() -> Result<PathBuf, StackError> {
-    let home = std::env::var_os("JAVA_HOME")
-        .map(|home| Path::new(&home).join("bin/java"))
-        .filter(|java| java.exists());
-    let program = home.unwrap_or_else(|| "java".into());
-    check(&program)?;
-    Ok(program)
+pub(crate) struct Java {
+    pub program: PathBuf,
+    /// What `java -version` prints: tells one build of Java from another.
+    pub version: String,
 }
 
-fn check(program: &Path) -> Result<(), StackError> {
-    let output = Command::new(program)
-        .arg("-version")
-        .output()
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => StackError::JavaMissing { needed: NEEDED },
-            _ => StackError::Io {
-                doing: format!("run {} -version", program.display()),
-                source: error,
-            },
-        })?;
-    match major_version(&String::from_utf8_lossy(&output.stderr)) {
-        Some(found) if found >= NEEDED => Ok(()),
-        found => {
-            let (program, found) = (program.to_path_buf(), found.unwrap_or(0));
-            Err(StackError::JavaTooOld {
-                program,
-                found,
-                needed: NEEDED,
-            })
-        }
+/// `$JAVA_HOME/bin/java`, or the `java` on the path; checked to be new enough.
+pub(crate) fn find() -> Result<Java, StackError> {
+    let home = std::env::var_os("JAVA_HOME").map(|home| Path::new(&home).join("bin/java"));
+    let program = home
+        .filter(|java| java.exists())
+        .unwrap_or_else(|| "java".into());
+    let output = Command::new(&program).arg("-version").output();
+    let output = output.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => StackError::JavaMissing { needed: NEEDED },
+        _ => StackError::Io {
+            doing: format!("run {} -version", program.display()),
+            source: error,
+        },
+    })?;
+    let version = String::from_utf8_lossy(&output.stderr).into_owned();
+    match major_version(&version) {
+        Some(found) if found >= NEEDED => Ok(Java { program, version }),
+        found => Err(StackError::JavaTooOld {
+            program,
+            found: found.unwrap_or(0),
+            needed: NEEDED,
+        }),
     }
 }
 

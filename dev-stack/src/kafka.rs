@@ -1,5 +1,8 @@
 //! Apache Kafka as one process: broker and controller (KRaft), on loopback, sized for a developer's machine.
 
+mod class_archive;
+mod settings;
+
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -9,55 +12,41 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::artifacts::Artifacts;
-use crate::child::{Launch, last_lines};
+use crate::child::Launch;
 use crate::error::{StackError, failed_to};
+use crate::java::{self, Java};
+use crate::ports::Port;
 use crate::server::{Kind, Server};
-use crate::{java, ports};
 
-const LOG4J: &str = include_str!("log4j2.xml");
+const LOG4J: &str = include_str!("kafka/log4j2.xml");
 
 /// Starts Kafka on the data under `home`, which is formatted first when it is new.
 pub(crate) async fn start(
     artifacts: &Artifacts,
     home: &Path,
     log: PathBuf,
-    chosen_port: Option<u16>,
+    port: Port,
     extra_settings: &[(String, String)],
 ) -> Result<Server, StackError> {
-    let port = ports::port("Kafka", chosen_port)?;
-    let controller_port = ports::port("Kafka's controller", None)?;
-    fs::create_dir_all(home).map_err(failed_to("create", home))?;
-    write(&home.join("log4j2.xml"), LOG4J)?;
-
-    let java = Java {
-        program: java::find()?,
+    let java = java::find()?;
+    let class_archive = class_archive::make(artifacts, &java).await;
+    let options =
+        class_archive.map(|archive| format!("-XX:SharedArchiveFile={}", archive.display()));
+    Broker {
         artifacts,
+        java: &java,
+        options: options.into_iter().collect(),
         home,
         log,
-    };
-    let data = home.join("data");
-    if !data.exists() {
-        let unfinished = home.join("data.unfinished");
-        remove(&unfinished)?;
-        let settings = home.join("format.properties");
-        write(
-            &settings,
-            &properties(&unfinished, port, controller_port, extra_settings),
-        )?;
-        java.run_to_the_end(&format_command(&settings)).await?;
-        fs::rename(&unfinished, &data).map_err(failed_to("rename", &unfinished))?;
     }
-    let settings = home.join("server.properties");
-    write(
-        &settings,
-        &properties(&data, port, controller_port, extra_settings),
-    )?;
-    Server::launch(
-        Kind::Kafka,
-        port,
-        java.launch(&["kafka.Kafka".into(), settings.display().to_string()]),
-    )
+    .start(port, extra_settings)
     .await
+}
+
+/// What the first start on this machine would have to do.
+pub(crate) async fn prepare(artifacts: &Artifacts) -> Result<(), StackError> {
+    class_archive::make(artifacts, &java::find()?).await;
+    Ok(())
 }
 
 /// Whether the broker serves: it names itself when asked for the cluster's metadata.
@@ -72,53 +61,74 @@ pub(crate) async fn answers(port: u16) -> io::Result<bool> {
     Ok(brokers >= 1)
 }
 
-struct Java<'a> {
-    program: PathBuf,
+struct Broker<'a> {
     artifacts: &'a Artifacts,
+    java: &'a Java,
+    /// Of the virtual machine, beside those that every broker gets.
+    options: Vec<String>,
     home: &'a Path,
     log: PathBuf,
 }
 
-impl Java<'_> {
+impl Broker<'_> {
+    async fn start(
+        &self,
+        port: Port,
+        extra_settings: &[(String, String)],
+    ) -> Result<Server, StackError> {
+        fs::create_dir_all(self.home).map_err(failed_to("create", self.home))?;
+        write(&self.home.join("log4j2.xml"), LOG4J)?;
+        let controller_port = Port::any("Kafka's controller")?;
+        let settings = |data: &Path| {
+            settings::properties(
+                data,
+                port.number(),
+                controller_port.number(),
+                extra_settings,
+            )
+        };
+
+        let data = self.home.join("data");
+        if !data.exists() {
+            let unfinished = self.home.join("data.unfinished");
+            remove(&unfinished)?;
+            let file = self.home.join("format.properties");
+            write(&file, &settings(&unfinished))?;
+            self.launch(&format_command(&file))
+                .run_to_the_end("Kafka's format command")
+                .await?;
+            fs::rename(&unfinished, &data).map_err(failed_to("rename", &unfinished))?;
+        }
+        let file = self.home.join("server.properties");
+        write(&file, &settings(&data))?;
+        let command = ["kafka.Kafka".to_owned(), file.display().to_string()];
+        Server::launch(Kind::Kafka, port.number(), self.launch(&command)).await
+    }
+
     fn launch(&self, command: &[String]) -> Launch {
-        let options = [
-            "-Xmx512m",
-            "-XX:+UseSerialGC",
+        let log4j = self.home.join("log4j2.xml");
+        let mut arguments = self.options.clone();
+        arguments.extend([
+            "-Xmx512m".into(),
+            "-XX:+UseSerialGC".into(),
             // Ready sooner and smaller; the broker is not what a developer's machine waits for.
-            "-XX:TieredStopAtLevel=1",
-            "-XX:+ExitOnOutOfMemoryError",
-            "-XX:-UsePerfData",
-            "-cp",
-        ];
-        let mut arguments = vec![format!(
-            "-Dlog4j2.configurationFile={}",
-            self.home.join("log4j2.xml").display()
-        )];
-        arguments.extend(options.map(String::from));
-        arguments.push(format!("{}/*", self.artifacts.kafka.display()));
+            "-XX:TieredStopAtLevel=1".into(),
+            "-XX:+ExitOnOutOfMemoryError".into(),
+            "-XX:-UsePerfData".into(),
+            format!("-Dlog4j2.configurationFile={}", log4j.display()),
+            "-cp".into(),
+            format!("{}/*", self.artifacts.kafka.display()),
+        ]);
         arguments.extend_from_slice(command);
         Launch {
             name: "Kafka",
-            program: self.program.clone(),
+            program: self.java.program.clone(),
             arguments,
             environment: Vec::new(),
             run_as: None,
             log: self.log.clone(),
             // It recovers from a kill in no time, and an orderly stop may wait for what is gone too.
             on_parents_death: "KILL",
-        }
-    }
-
-    async fn run_to_the_end(&self, command: &[String]) -> Result<(), StackError> {
-        let child = self.launch(command).spawn()?;
-        match child.exited().await {
-            Some(status) if status.success() => Ok(()),
-            status => Err(StackError::Ended {
-                server: "Kafka's format command",
-                status: status.map_or_else(|| "unknown status".into(), |status| status.to_string()),
-                last_lines: last_lines(&self.log),
-                log: self.log.clone(),
-            }),
         }
     }
 }
@@ -138,48 +148,6 @@ fn format_command(settings: &Path) -> [String; 5] {
 fn new_cluster_id() -> String {
     let random = || RandomState::new().hash_one(0_u8);
     format!("{:016x}{:016x}", random(), random())[..21].to_owned() + "A"
-}
-
-fn properties(data: &Path, port: u16, controller_port: u16, extra: &[(String, String)]) -> String {
-    let data = data.display();
-    let mut properties = format!(
-        "\
-# Written at each start.
-process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller_port}
-controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
-log.dirs={data}
-
-# As in production: topics are made on purpose, and time is the broker's.
-auto.create.topics.enable=false
-log.message.timestamp.type=LogAppendTime
-log.retention.ms=-1
-
-# One broker, quick to start: few internal partitions, none replicated, groups form at once.
-offsets.topic.num.partitions=4
-offsets.topic.replication.factor=1
-transaction.state.log.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-share.coordinator.state.topic.num.partitions=1
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
-group.initial.rebalance.delay.ms=0
-
-# Small: the cleaner's buffer alone is 128 MB otherwise.
-log.cleaner.dedupe.buffer.size=8388608
-num.network.threads=2
-num.io.threads=4
-"
-    );
-    for (name, value) in extra {
-        properties.push_str(&format!("{name}={value}\n"));
-    }
-    properties
 }
 
 fn write(path: &Path, text: &str) -> Result<(), StackError> {

@@ -1,6 +1,7 @@
 //! `dev-stack exec COMMAND…`: one stack for a whole test run. `dev-stack prepare`: fetch only.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -8,11 +9,13 @@ use dev_stack::{DevStack, OnProgress, Options, Progress, new_temporary_folder, p
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
-const USAGE: &str = "usage: dev-stack exec COMMAND [ARGUMENT…]
-           starts Kafka and Postgres on a temporary folder, runs the command with ANNALS_KAFKA and ANNALS_POSTGRES
-           set, stops them, and ends with the command's exit code
+const USAGE: &str = "usage: dev-stack exec [--data FOLDER] COMMAND [ARGUMENT…]
+           starts Kafka and Postgres, runs the command with ANNALS_KAFKA and ANNALS_POSTGRES set,
+           stops them, and ends with the command's exit code; without a folder, the data goes too
        dev-stack prepare
            fetches Kafka and Postgres into the cache";
+
+type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -23,7 +26,13 @@ async fn main() -> ExitCode {
         arguments.remove(0)
     };
     let outcome = match verb.to_str() {
-        Some("exec") if !arguments.is_empty() => exec(&arguments).await,
+        Some("exec") => match &arguments[..] {
+            [option, folder, command @ ..] if option == "--data" && !command.is_empty() => {
+                exec(folder.into(), command).await
+            }
+            [_, ..] => exec_on_temporary_folder(&arguments).await,
+            [] => Err(USAGE.into()),
+        },
         Some("prepare") => prepare(tell())
             .await
             .map(|()| ExitCode::SUCCESS)
@@ -36,9 +45,16 @@ async fn main() -> ExitCode {
     })
 }
 
-async fn exec(command: &[OsString]) -> Result<ExitCode, Box<dyn std::error::Error>> {
+async fn exec_on_temporary_folder(command: &[OsString]) -> Outcome {
     let folder = new_temporary_folder();
-    let mut options = Options::new(&folder);
+    let code = exec(folder.clone(), command).await?;
+    // After a failure it stays, as its logs are named; the next temporary stack removes it.
+    wipe(&folder)?;
+    Ok(code)
+}
+
+async fn exec(folder: PathBuf, command: &[OsString]) -> Outcome {
+    let mut options = Options::new(folder);
     options.on_progress = tell();
     // From here on Ctrl-C is the command's, and the stack is stopped after it.
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -49,13 +65,15 @@ async fn exec(command: &[OsString]) -> Result<ExitCode, Box<dyn std::error::Erro
         _ = terminate.recv() => return Ok(ExitCode::from(143)),
     };
 
-    let mut process = Command::new(&command[0])
-        .args(&command[1..])
+    // Killed, this process would leave the command behind without its servers.
+    let mut process = Command::new("setpriv")
+        .args(["--pdeathsig", "TERM", "--"])
+        .args(command)
         .env("ANNALS_KAFKA", stack.kafka())
         .env("ANNALS_POSTGRES", stack.postgres())
         .kill_on_drop(true)
         .spawn()
-        .map_err(|error| format!("failed to run {}: {error}", command[0].display()))?;
+        .map_err(|error| format!("failed to run setpriv (install util-linux): {error}"))?;
     let code = loop {
         tokio::select! {
             status = process.wait() => break status?.code().unwrap_or(1) as u8,
@@ -72,7 +90,6 @@ async fn exec(command: &[OsString]) -> Result<ExitCode, Box<dyn std::error::Erro
         }
     };
     stack.stop().await;
-    wipe(&folder)?;
     Ok(ExitCode::from(code))
 }
 

@@ -1,34 +1,45 @@
 //! Ports on loopback for the servers.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::{BuildHasher, RandomState};
 use std::net::TcpListener;
 
 use crate::error::StackError;
 
 const LOWEST: u16 = 12_000;
 
-/// The chosen port if it is free, otherwise any free one.
-///
-/// Any means below the range from which the kernel takes ports for outgoing connections: there, a client that
-/// reconnects while a server is down may be given the server's own port, connect to itself, and keep the server
-/// from coming back.
-pub(crate) fn port(server: &'static str, chosen: Option<u16>) -> Result<u16, StackError> {
-    if let Some(port) = chosen {
-        return if is_free(port) {
-            Ok(port)
+/// A port for one server, free when it was looked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Port(u16);
+
+impl Port {
+    /// Refused when somebody listens there.
+    pub fn chosen(server: &'static str, port: u16) -> Result<Port, StackError> {
+        if is_free(port) {
+            Ok(Port(port))
         } else {
             Err(StackError::PortInUse { server, port })
-        };
+        }
     }
-    let span = first_outgoing_port().saturating_sub(LOWEST).max(1_000);
-    let start = RandomState::new().build_hasher().finish();
-    (0..u64::from(span))
-        .map(|step| LOWEST + (start.wrapping_add(step) % u64::from(span)) as u16)
-        .find(|port| is_free(*port))
-        .ok_or(StackError::PortInUse {
-            server,
-            port: LOWEST,
-        })
+
+    /// Any free one below the range from which the kernel takes ports for outgoing connections. In that range, a
+    /// client that reconnects while a server is down may be given the server's own port, connect to itself, and keep
+    /// the server from coming back.
+    pub fn any(server: &'static str) -> Result<Port, StackError> {
+        let span = first_outgoing_port().saturating_sub(LOWEST).max(1_000);
+        let start = RandomState::new().hash_one(0_u8);
+        (0..u64::from(span))
+            .map(|step| LOWEST + (start.wrapping_add(step) % u64::from(span)) as u16)
+            .find(|port| is_free(*port))
+            .map(Port)
+            .ok_or(StackError::PortInUse {
+                server,
+                port: LOWEST,
+            })
+    }
+
+    pub fn number(self) -> u16 {
+        self.0
+    }
 }
 
 fn is_free(port: u16) -> bool {
@@ -53,19 +64,21 @@ mod tests {
     fn chosen_port_in_use_is_refused_by_its_number() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let number = taken.local_addr().unwrap().port();
-        let refusal = port("Kafka", Some(number)).unwrap_err().to_string();
+        let refusal = Port::chosen("Kafka", number).unwrap_err().to_string();
         assert!(
             refusal.starts_with(&format!("port {number} on 127.0.0.1 is in use")),
             "{refusal}"
         );
         drop(taken);
-        assert_eq!(port("Kafka", Some(number)).unwrap(), number);
+        assert_eq!(Port::chosen("Kafka", number).unwrap().number(), number);
     }
 
     #[test]
     fn free_ports_lie_outside_the_range_of_outgoing_connections() {
         for _ in 0..100 {
-            assert!((LOWEST..first_outgoing_port()).contains(&port("Kafka", None).unwrap()));
+            assert!(
+                (LOWEST..first_outgoing_port()).contains(&Port::any("Kafka").unwrap().number())
+            );
         }
     }
 }

@@ -10,9 +10,9 @@ use rustix::process::geteuid;
 use tokio::time::sleep;
 
 use crate::artifacts::Artifacts;
-use crate::child::{Launch, RunAs, is_running, last_lines};
+use crate::child::{Launch, RunAs, is_running};
 use crate::error::{StackError, failed_to};
-use crate::ports;
+use crate::ports::Port;
 use crate::postgres_wire::{Session, WireError};
 use crate::server::{Kind, Server};
 
@@ -24,9 +24,9 @@ pub(crate) async fn start(
     artifacts: &Artifacts,
     home: &Path,
     log: PathBuf,
-    chosen_port: Option<u16>,
+    port: Port,
 ) -> Result<Server, StackError> {
-    let port = ports::port("Postgres", chosen_port)?;
+    let port = port.number();
     let run_as = if geteuid().is_root() {
         Some(unprivileged_user()?)
     } else {
@@ -115,20 +115,9 @@ impl Programs<'_> {
             "--no-sync",
             "--no-instructions",
         ];
-        let child = self
-            .launch("initdb", arguments.map(String::from).to_vec())
-            .spawn()?;
-        match child.exited().await {
-            Some(status) if status.success() => {
-                fs::rename(&unfinished, data).map_err(failed_to("rename", &unfinished))
-            }
-            status => Err(StackError::Ended {
-                server: "Postgres' initdb",
-                status: status.map_or_else(|| "unknown status".into(), |status| status.to_string()),
-                last_lines: last_lines(&self.log),
-                log: self.log.clone(),
-            }),
-        }
+        let initdb = self.launch("initdb", arguments.map(String::from).to_vec());
+        initdb.run_to_the_end("Postgres' initdb").await?;
+        fs::rename(&unfinished, data).map_err(failed_to("rename", &unfinished))
     }
 }
 

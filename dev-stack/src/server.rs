@@ -8,7 +8,7 @@ use rustix::process::{Signal, kill_process};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use crate::child::{Child, Launch, is_running, last_lines};
+use crate::child::{Child, Launch, is_running};
 use crate::error::StackError;
 use crate::{kafka, postgres};
 
@@ -50,6 +50,18 @@ impl Server {
 
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Kafka's `host:port`, Postgres' URL.
+    pub(crate) fn address(&self) -> String {
+        match self.kind {
+            Kind::Kafka => format!("127.0.0.1:{}", self.port),
+            Kind::Postgres => format!(
+                "postgres://{}@127.0.0.1:{}/postgres",
+                postgres::USER,
+                self.port
+            ),
+        }
     }
 
     pub fn log(&self) -> &Path {
@@ -148,7 +160,7 @@ impl Server {
                 status = child.exited() => {
                     // Whoever stops it takes it out first, so a look afterwards tells the two apart.
                     if self.pid() == Some(child.pid()) {
-                        return self.ended(status);
+                        return self.launch.ended(self.kind.name(), status);
                     }
                 }
             }
@@ -159,7 +171,7 @@ impl Server {
         let started = Instant::now();
         loop {
             if child.has_exited() {
-                return Err(self.ended(child.exited().await));
+                return Err(self.launch.ended(self.kind.name(), child.exited().await));
             }
             if self.kind.answers(self.port).await {
                 return Ok(());
@@ -173,15 +185,6 @@ impl Server {
                 });
             }
             sleep(BETWEEN_ASKING).await;
-        }
-    }
-
-    fn ended(&self, status: Option<std::process::ExitStatus>) -> StackError {
-        StackError::Ended {
-            server: self.kind.name(),
-            status: status.map_or_else(|| "unknown status".into(), |status| status.to_string()),
-            last_lines: last_lines(&self.launch.log),
-            log: self.launch.log.clone(),
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 
 use crate::data_folder::wipe;
 use crate::error::StackError;
-use crate::postgres_wire::Session;
+use crate::postgres_wire::{Session, WireError};
 use crate::stack::{DevStack, Options, Source};
 
 /// The servers that `ANNALS_KAFKA` and `ANNALS_POSTGRES` name (`./test` sets them), otherwise a private stack that
@@ -44,11 +44,22 @@ impl DevStack {
         DevStack::start(Options::new(new_temporary_folder())).await
     }
 
+    /// Makes an empty database under a name of its own and returns its URL.
+    ///
+    /// # Errors
+    /// As of [`DevStack::create_database`].
+    pub async fn fresh_database(&self) -> Result<String, StackError> {
+        let random = RandomState::new().hash_one(0_u8);
+        self.create_database(&format!("test_{}_{random:016x}", std::process::id()))
+            .await
+    }
+
     /// Makes an empty database and returns its URL.
     ///
     /// # Errors
-    /// When the server is not there, or wants a password: it must trust connections from this machine.
-    pub async fn fresh_database(&self) -> Result<String, StackError> {
+    /// When the server is not there, has such a database, or wants a password: it must trust connections from this
+    /// machine.
+    pub async fn create_database(&self, name: &str) -> Result<String, StackError> {
         let server = self.postgres();
         let malformed = || StackError::Address(server.to_owned());
         let rest = server
@@ -59,21 +70,20 @@ impl DevStack {
             .ok_or_else(malformed)?;
         let (address, database) = rest.split_once('/').ok_or_else(malformed)?;
 
-        let name = format!(
-            "test_{}_{:016x}",
-            std::process::id(),
-            RandomState::new().hash_one(0_u8)
-        );
         let create = async {
             let mut session = Session::open(address, user, database).await?;
-            session.execute(&format!("create database {name}")).await?;
+            session
+                .execute(&format!("create database \"{name}\""))
+                .await?;
             session.close().await;
-            Ok::<(), crate::postgres_wire::WireError>(())
+            Ok(())
         };
-        create.await.map_err(|error| StackError::Query {
-            doing: format!("create database {name}"),
-            reason: error.to_string(),
-        })?;
+        create
+            .await
+            .map_err(|error: WireError| StackError::CreateDatabase {
+                name: name.to_owned(),
+                reason: error.to_string(),
+            })?;
         Ok(format!("postgres://{user}@{address}/{name}"))
     }
 }

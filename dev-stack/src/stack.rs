@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::artifacts;
 use crate::data_folder::DataFolder;
 use crate::error::StackError;
+use crate::ports::Port;
 use crate::server::Server;
 use crate::{kafka, postgres};
 
@@ -55,9 +56,10 @@ pub struct DevStack {
     folder: Option<DataFolder>,
 }
 
-enum Place {
-    Private { address: String, server: Server },
-    Existing(String),
+struct Place {
+    address: String,
+    /// `None` for an existing one.
+    server: Option<Server>,
 }
 
 impl Options {
@@ -83,11 +85,10 @@ impl DevStack {
             kafka_settings,
             on_progress,
         } = options;
-        if let (Source::Existing(kafka), Source::Existing(postgres)) = (&kafka, &postgres) {
-            let (kafka, postgres) = (
-                Place::Existing(kafka.clone()),
-                Place::Existing(postgres.clone()),
-            );
+        let kafka_port = port("Kafka", &kafka)?;
+        let postgres_port = port("Postgres", &postgres)?;
+        if kafka_port.is_none() && postgres_port.is_none() {
+            let (kafka, postgres) = (kafka.place(None), postgres.place(None));
             return Ok(DevStack {
                 kafka,
                 postgres,
@@ -98,53 +99,56 @@ impl DevStack {
         let folder = DataFolder::open(&data_dir)?;
 
         let start_kafka = async {
-            let port = match kafka {
-                Source::Private { port } => port,
-                Source::Existing(address) => return Ok(Place::Existing(address)),
+            let Some(port) = kafka_port else {
+                return Ok(None);
             };
             let (home, log) = (folder.path().join("kafka"), folder.log("kafka.log"));
-            let start = kafka::start(&artifacts, &home, log, port, &kafka_settings);
-            let server = told("Kafka", &on_progress, start).await?;
-            Ok(Place::Private {
-                address: format!("127.0.0.1:{}", server.port()),
-                server,
-            })
+            told(
+                "Kafka",
+                &on_progress,
+                kafka::start(&artifacts, &home, log, port, &kafka_settings),
+            )
+            .await
         };
         let start_postgres = async {
-            let port = match postgres {
-                Source::Private { port } => port,
-                Source::Existing(address) => return Ok(Place::Existing(address)),
+            let Some(port) = postgres_port else {
+                return Ok(None);
             };
             let (home, log) = (folder.path().join("postgres"), folder.log("postgres.log"));
-            let server = told(
+            told(
                 "Postgres",
                 &on_progress,
                 postgres::start(&artifacts, &home, log, port),
             )
-            .await?;
-            let address = format!(
-                "postgres://{}@127.0.0.1:{}/postgres",
-                postgres::USER,
-                server.port()
-            );
-            Ok(Place::Private { address, server })
+            .await
         };
-        let (kafka, postgres) = tokio::try_join!(start_kafka, start_postgres)?;
-        Ok(DevStack {
-            kafka,
-            postgres,
-            folder: Some(folder),
-        })
+        match tokio::join!(start_kafka, start_postgres) {
+            (Ok(kafka_server), Ok(postgres_server)) => {
+                let (kafka, postgres) =
+                    (kafka.place(kafka_server), postgres.place(postgres_server));
+                Ok(DevStack {
+                    kafka,
+                    postgres,
+                    folder: Some(folder),
+                })
+            }
+            // The data folder is let go only when nothing of ours writes to it any more.
+            (Err(error), Ok(Some(server))) | (Ok(Some(server)), Err(error)) => {
+                server.stop().await;
+                Err(error)
+            }
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        }
     }
 
     /// `host:port`, for `bootstrap.servers`.
     pub fn kafka(&self) -> &str {
-        self.kafka.address()
+        &self.kafka.address
     }
 
     /// `postgres://user@host:port/database`
     pub fn postgres(&self) -> &str {
-        self.postgres.address()
+        &self.postgres.address
     }
 
     /// The private Kafka, to be killed, paused and started again.
@@ -153,14 +157,16 @@ impl DevStack {
     /// When the stack uses an existing one, which is not its to kill.
     pub fn kafka_process(&self) -> &Server {
         self.kafka
-            .server()
+            .server
+            .as_ref()
             .expect("this stack's Kafka is not its own")
     }
 
     /// The private Postgres. Panics like [`DevStack::kafka_process`].
     pub fn postgres_process(&self) -> &Server {
         self.postgres
-            .server()
+            .server
+            .as_ref()
             .expect("this stack's Postgres is not its own")
     }
 
@@ -171,20 +177,9 @@ impl DevStack {
 
     /// Resolves when a private server has ended although nobody asked it to, with what its log says.
     pub async fn failed(&self) -> StackError {
-        let failed = |place: &'static str| async move {
-            let server = if place == "kafka" {
-                self.kafka.server()
-            } else {
-                self.postgres.server()
-            };
-            match server {
-                Some(server) => server.failed().await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
-            error = failed("kafka") => error,
-            error = failed("postgres") => error,
+            error = self.kafka.failed() => error,
+            error = self.postgres.failed() => error,
         }
     }
 
@@ -195,37 +190,54 @@ impl DevStack {
     }
 }
 
-impl Place {
-    fn address(&self) -> &str {
-        match self {
-            Place::Private { address, .. } | Place::Existing(address) => address,
-        }
+impl Source {
+    fn place(self, server: Option<Server>) -> Place {
+        let address = match (self, &server) {
+            (Source::Existing(address), _) => address,
+            (Source::Private { .. }, server) => {
+                server.as_ref().map(Server::address).unwrap_or_default()
+            }
+        };
+        Place { address, server }
     }
+}
 
-    fn server(&self) -> Option<&Server> {
-        match self {
-            Place::Private { server, .. } => Some(server),
-            Place::Existing(_) => None,
+impl Place {
+    async fn failed(&self) -> StackError {
+        match &self.server {
+            Some(server) => server.failed().await,
+            None => std::future::pending().await,
         }
     }
 
     async fn stop(&self) {
-        if let Some(server) = self.server() {
+        if let Some(server) = &self.server {
             server.stop().await;
         }
     }
 }
 
-/// Fetches Kafka and Postgres into the cache, if they are not there, and starts nothing.
+/// `None` for an existing server.
+fn port(server: &'static str, source: &Source) -> Result<Option<Port>, StackError> {
+    match source {
+        Source::Existing(_) => Ok(None),
+        Source::Private { port: None } => Port::any(server).map(Some),
+        Source::Private { port: Some(port) } => Port::chosen(server, *port).map(Some),
+    }
+}
+
+/// Does what a first start would have to do, once per version, and starts nothing: fetches Kafka and Postgres into the
+/// cache and lets Kafka's classes be archived.
 pub async fn prepare(on_progress: OnProgress) -> Result<(), StackError> {
-    artifacts::fetch(&on_progress).await.map(|_| ())
+    let artifacts = artifacts::fetch(&on_progress).await?;
+    kafka::prepare(&artifacts).await
 }
 
 async fn told(
     server: &'static str,
     on_progress: &OnProgress,
     start: impl Future<Output = Result<Server, StackError>>,
-) -> Result<Server, StackError> {
+) -> Result<Option<Server>, StackError> {
     on_progress(Progress::Starting { server });
     let started = Instant::now();
     let result = start.await?;
@@ -233,5 +245,5 @@ async fn told(
         server,
         took: started.elapsed(),
     });
-    Ok(result)
+    Ok(Some(result))
 }
