@@ -308,12 +308,23 @@ impl Parser {
         Ok(id)
     }
 
-    /// Takes the name. The type itself is put in place by the caller when it has been read.
+    /// Takes the name. Until the caller has read the type and puts it in place, an empty record
+    /// stands there, which already has the name for those who refer to it.
     fn define(&mut self, name: &FullName) -> Result<TypeId, InvalidSchema> {
         if self.names.contains_key(name) {
             return Err(InvalidSchema::DefinedTwice(name.full()));
         }
-        let id = self.add(Shape::Primitive(Primitive::Null), BTreeMap::new());
+        let named = Named {
+            name: name.clone(),
+            aliases: Vec::new(),
+            doc: None,
+        };
+        let placeholder = Shape::Record {
+            named,
+            is_error: false,
+            fields: Fields::default(),
+        };
+        let id = self.add(placeholder, BTreeMap::new());
         self.names.insert(name.clone(), id);
         Ok(id)
     }

@@ -1,0 +1,230 @@
+//! Schemas that are wrong, or made to hurt: each is refused with the API's own code, soon, and the
+//! registry goes on.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use crate::running::{Running, registry};
+
+/// Far above what any of these takes in a debug build on a busy machine, far below for ever.
+const SOON: Duration = Duration::from_secs(5);
+
+async fn post(registry: &Running, schema: &str) -> (StatusCode, Value) {
+    let started = Instant::now();
+    let answer = registry
+        .post("/subjects/hostile/versions", json!({"schema": schema}))
+        .await;
+    assert!(
+        started.elapsed() < SOON,
+        "took {:?}: {:.100}",
+        started.elapsed(),
+        schema
+    );
+    (answer.status, answer.body)
+}
+
+fn record(fields: &str) -> String {
+    format!(r#"{{"type":"record","name":"R","fields":[{fields}]}}"#)
+}
+
+#[tokio::test]
+async fn schemas_that_break_a_rule_are_invalid() {
+    let registry = registry().await;
+    for schema in [
+        "",
+        " ",
+        "x",
+        "{}",
+        "1",
+        "null",
+        "\"strin\"",
+        r#"{"type":"record"}"#,
+        r#"{"type":{"type":"string"}}"#,
+        r#"{"type":"record","name":"R"}"#,
+        r#"{"type":"record","name":"1R","fields":[]}"#,
+        r#"{"type":"record","name":"R-S","fields":[]}"#,
+        r#"{"type":"record","name":"","fields":[]}"#,
+        r#"{"type":"record","name":"a..R","fields":[]}"#,
+        r#"{"type":"record","name":"R","namespace":"a-b","fields":[]}"#,
+        r#"{"type":"record","name":"string","fields":[]}"#,
+        r#"{"type":"record","name":"R","aliases":["1"],"fields":[]}"#,
+        r#"{"type":"record","name":"R","aliases":"S","fields":[]}"#,
+        r#"{"type":"record","name":"R","fields":{}}"#,
+        r#"{"type":"array"}"#,
+        r#"{"type":"map","values":"nothing"}"#,
+        r#"{"type":"fixed","name":"F"}"#,
+        r#"{"type":"fixed","name":"F","size":-1}"#,
+        r#"{"type":"fixed","name":"F","size":"2"}"#,
+        r#"{"type":"fixed","name":"F","size":99999999999}"#,
+        r#"{"type":"enum","name":"E"}"#,
+        r#"{"type":"enum","name":"E","symbols":["A","A"]}"#,
+        r#"{"type":"enum","name":"E","symbols":["A b"]}"#,
+        r#"{"type":"enum","name":"E","symbols":[1]}"#,
+        r#"{"type":"enum","name":"E","symbols":["A"],"default":"B"}"#,
+        r#"["null","null"]"#,
+        r#"["null",["int"]]"#,
+        r#"[{"type":"array","items":"int"},{"type":"array","items":"string"}]"#,
+    ] {
+        let (status, body) = post(&registry, schema).await;
+        assert_eq!(
+            (status.as_u16(), &body["error_code"]),
+            (422, &json!(42201)),
+            "{schema}: {body}"
+        );
+    }
+    for fields in [
+        r#"1"#,
+        r#"{"type":"int"}"#,
+        r#"{"name":"f"}"#,
+        r#"{"name":"a.f","type":"int"}"#,
+        r#"{"name":"f","type":"Later"},{"name":"g","type":{"type":"fixed","name":"Later","size":1}}"#,
+        r#"{"name":"f","type":"int"},{"name":"f","type":"int"}"#,
+        r#"{"name":"f","type":{"type":"fixed","name":"R","size":1}}"#,
+        r#"{"name":"f","type":"int","order":"up"}"#,
+        r#"{"name":"f","type":"int","default":"1"}"#,
+        r#"{"name":"f","type":"int","default":2147483648}"#,
+        r#"{"name":"f","type":"int","default":1.5}"#,
+        r#"{"name":"f","type":"string","default":null}"#,
+        r#"{"name":"f","type":"bytes","default":"ā"}"#,
+        r#"{"name":"f","type":["null","int"],"default":"x"}"#,
+        r#"{"name":"f","type":{"type":"array","items":"int"},"default":[1,"x"]}"#,
+        r#"{"name":"f","type":{"type":"enum","name":"E","symbols":["A"]},"default":"B"}"#,
+        r#"{"name":"f","type":{"type":"fixed","name":"F","size":2},"default":"x"}"#,
+        r#"{"name":"f","type":{"type":"record","name":"S","fields":[{"name":"g","type":"int"}]},"default":{}}"#,
+    ] {
+        let (_, body) = post(&registry, &record(fields)).await;
+        assert_eq!(body["error_code"], 42201, "{fields}: {body}");
+    }
+    registry.get("/subjects").await.is(json!([]));
+}
+
+#[tokio::test]
+async fn deep_nesting_is_refused() {
+    let registry = registry().await;
+    for depth in [200, 10_000, 100_000] {
+        let arrays = format!(
+            "{}\"int\"{}",
+            r#"{"type":"array","items":"#.repeat(depth.min(30_000)),
+            "}".repeat(depth.min(30_000))
+        );
+        assert_eq!(post(&registry, &arrays).await.1["error_code"], 42201);
+        let brackets = "[".repeat(depth);
+        assert_eq!(post(&registry, &brackets).await.1["error_code"], 42201);
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_is_refused() {
+    let registry = registry().await;
+    for bytes in [1024 * 1024, 20 * 1024 * 1024] {
+        let schema = format!(r#"{{"type":"string","padding":"{}"}}"#, "x".repeat(bytes));
+        let answer = registry
+            .post("/subjects/hostile/versions", json!({"schema": schema}))
+            .await;
+        answer.is_error(413);
+    }
+}
+
+/// Valid, if odd: they must work.
+#[tokio::test]
+async fn very_wide_schemas_are_accepted() {
+    let registry = registry().await;
+    let symbols = (0..80_000)
+        .map(|n| format!("\"S{n}\""))
+        .collect::<Vec<_>>()
+        .join(",");
+    let wide_enum = format!(r#"{{"type":"enum","name":"E","symbols":[{symbols}]}}"#);
+    let fields = (0..15_000)
+        .map(|n| format!(r#"{{"name":"f{n}","type":"int","default":0}}"#))
+        .collect::<Vec<_>>()
+        .join(",");
+    for (subject, schema) in [("enum", wide_enum), ("record", record(&fields))] {
+        let path = format!("/subjects/{subject}/versions");
+        for version in [1, 2] {
+            let changed = schema.replacen("{", &format!("{{\"version\":{version},"), 1);
+            let started = Instant::now();
+            let answer = registry.post(&path, json!({"schema": changed})).await;
+            assert_eq!(answer.body["version"], version, "{:.200}", answer.text);
+            assert!(started.elapsed() < SOON, "took {:?}", started.elapsed());
+        }
+    }
+}
+
+/// Types that are shallow as text and deep as a graph: each record holds the one before.
+#[tokio::test]
+async fn a_long_chain_of_names_does_not_overflow_the_stack() {
+    let registry = registry().await;
+    let chain = |length: usize, version: i32| {
+        let mut fields =
+            r#"{"name":"f0","type":{"type":"record","name":"T0","fields":[]}}"#.to_owned();
+        for n in 1..length {
+            let before = n - 1;
+            let _ = write!(
+                fields,
+                r#",{{"name":"f{n}","type":{{"type":"record","name":"T{n}","fields":[{{"name":"x","type":"T{before}"}}]}}}}"#
+            );
+        }
+        // The last first, so that nothing is known yet when it is compared.
+        let last = length - 1;
+        format!(
+            r#"{{"type":"record","name":"R","version":{version},"fields":[{{"name":"all","type":{{"type":"record","name":"All","fields":[{fields}]}}}},{{"name":"last","type":"T{last}"}}]}}"#
+        )
+    };
+    let deep = |length: usize, version: i32| {
+        // The fields in reverse order in the reader: the deepest type is met first.
+        chain(length, version).replace("\"name\":\"All\"", "\"name\":\"All\"")
+    };
+    for length in [50, 5_000] {
+        for version in [1, 2] {
+            let path = format!("/subjects/chain{length}/versions");
+            let answer = registry
+                .post(&path, json!({"schema": deep(length, version)}))
+                .await;
+            assert_eq!(answer.body["version"], version, "{:.200}", answer.text);
+        }
+    }
+}
+
+/// Unions of thousands of records that all have to be tried against one another, and defaults that
+/// have to be tried against thousands of branches.
+#[tokio::test]
+async fn schemas_that_are_costly_to_compare_are_given_up() {
+    let registry = registry().await;
+    let branches = |name: &str| {
+        let fields = r#"{"name":"f","type":"int"}"#;
+        (0..4_000)
+            .map(|n| format!(r#"{{"type":"record","name":"{name}{n}","fields":[{fields}]}}"#))
+            .collect::<Vec<_>>()
+            .join(",")
+    };
+    registry
+        .put("/config", json!({"compatibility": "FULL"}))
+        .await;
+    let first = format!("[{}]", branches("A"));
+    assert_eq!(post(&registry, &first).await.0, StatusCode::OK);
+    let (_, body) = post(&registry, &format!("[{}]", branches("B"))).await;
+    assert_eq!(body["error_code"], 42201, "{body}");
+    assert!(
+        body["message"]
+            .as_str()
+            .unwrap()
+            .contains("too large to be compared"),
+        "{body}"
+    );
+
+    let objects = vec!["{\"g\":1}"; 30_000].join(",");
+    let fitting = r#"{"type":"record","name":"Last","fields":[{"name":"g","type":"int"}]}"#;
+    let union = format!("[{},{fitting}]", branches("C"));
+    let costly = record(&format!(
+        r#"{{"name":"f","type":{{"type":"array","items":{union}}},"default":[{objects}]}}"#
+    ));
+    let (_, body) = post(&registry, &costly).await;
+    assert_eq!(body["error_code"], 42201, "{body}");
+    assert!(
+        body["message"].as_str().unwrap().contains("too costly"),
+        "{body}"
+    );
+}
