@@ -4,8 +4,8 @@
 //! Each variant of the enum is a record schema of its own. serde tells the
 //! variants' names, the schema files their form, the registry their ids.
 
-mod tagged;
-mod variants;
+pub(crate) mod tagged;
+pub(crate) mod variants;
 
 use std::{collections::HashMap, marker::PhantomData};
 

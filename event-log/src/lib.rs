@@ -14,6 +14,7 @@ pub mod avro;
 pub mod batch;
 pub mod cluster;
 pub mod consume;
+pub mod drift;
 pub mod envelope;
 pub mod fence;
 pub mod fetch;

@@ -6,7 +6,7 @@ use serde::de::{
 };
 
 /// Presents `content`, a record, as the enum variant `name` with the record's fields.
-pub(super) struct Tagged<D> {
+pub(crate) struct Tagged<D> {
     pub name: &'static str,
     pub content: D,
 }
@@ -53,7 +53,7 @@ impl<'de, D: Deserializer<'de>> EnumAccess<'de> for Tagged<D> {
     }
 }
 
-pub(super) struct Content<D> {
+pub(crate) struct Content<D> {
     name: &'static str,
     record: D,
 }
@@ -87,5 +87,5 @@ impl<'de, D: Deserializer<'de>> VariantAccess<'de> for Content<D> {
 }
 
 fn not_a_struct<E: Error>() -> E {
-    E::custom("each variant of an event enum must have named fields, or `{}`")
+    E::custom("each variant of an event enum must have named fields, none of them flattened, or `{}`")
 }

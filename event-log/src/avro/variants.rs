@@ -12,7 +12,7 @@ use serde::{
 ///
 /// # Panics
 /// When `E` is not an enum: a bug of the context's author, found at start.
-pub(super) fn variant_names<E: for<'de> Deserialize<'de>>() -> &'static [&'static str] {
+pub(crate) fn variant_names<E: for<'de> Deserialize<'de>>() -> &'static [&'static str] {
     match E::deserialize(Names) {
         Err(Told::Names(names)) => names,
         _ => panic!(
@@ -23,7 +23,7 @@ pub(super) fn variant_names<E: for<'de> Deserialize<'de>>() -> &'static [&'stati
 }
 
 /// Which variant a value is, by the order of `variant_names`.
-pub(super) fn variant_index<E: Serialize>(event: &E) -> usize {
+pub(crate) fn variant_index<E: Serialize>(event: &E) -> usize {
     match event.serialize(Index) {
         Err(Told::Index(index)) => index as usize,
         _ => panic!(
