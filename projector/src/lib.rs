@@ -1,11 +1,27 @@
 //! From events to read models in Postgres, exactly once.
 //!
-//! An author writes a [`ReadModel`]. The projector reads the topics of its contexts and, for
-//! each batch of events, writes the rows and moves the checkpoint in one transaction. What
-//! readers need to know about that is in [`read_side`].
+//! An author writes a [`ReadModel`]; [`run`] keeps it up to date. The way of an
+//! event: a feed of the log (`event_log::consume`) → `partition`, which gathers
+//! a batch → `commit`, one transaction that moves the checkpoint and lets the
+//! model write its rows → a notification. What readers need to know about the
+//! tables is in [`read_side`].
 
 pub mod read_side;
 
+mod backoff;
+mod checkpoint;
+mod commit;
+mod edition;
+mod failure;
+mod health;
+mod model;
+mod partition;
+mod progress;
+mod projection;
 mod read_model;
+mod run;
+mod worker;
 
+pub use model::{Model, model};
 pub use read_model::ReadModel;
+pub use run::{Config, RunError, run};

@@ -1,0 +1,154 @@
+//! An edition's place in each partition: where it goes on, and how it moves.
+
+use event_log::consume::Topic;
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use crate::read_side::Edition;
+
+/// How far a partition is projected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub(crate) struct Place {
+    /// Offset of the first record that is not projected yet.
+    pub(crate) next_offset: i64,
+    /// The highest term seen below it.
+    pub(crate) term: i64,
+}
+
+/// A partition of a topic, and how far it is projected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Start {
+    pub(crate) topic: String,
+    pub(crate) partition: i32,
+    pub(crate) place: Place,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CheckpointError {
+    #[error("failed to read the checkpoints of {model}")]
+    Read {
+        model: String,
+        #[source]
+        source: sqlx::Error,
+    },
+    #[error(
+        "topic {topic} was deleted and made again: what {model} has of it is of another log; \
+         restore the topic, or drop the model's edition {edition} to build it from this one"
+    )]
+    Recreated {
+        topic: String,
+        model: String,
+        edition: i32,
+    },
+}
+
+/// Where the edition goes on in every partition of these topics: at 0 where it has not been yet.
+pub(crate) async fn open(
+    postgres: &PgPool,
+    edition: &Edition,
+    topics: &[Topic],
+) -> Result<Vec<Start>, CheckpointError> {
+    let mut starts = Vec::new();
+    for topic in topics {
+        let places =
+            of_topic(postgres, edition, topic)
+                .await
+                .map_err(|source| CheckpointError::Read {
+                    model: edition.model.clone(),
+                    source,
+                })?;
+        for (partition, topic_id, place) in places {
+            if topic_id != topic.id {
+                return Err(CheckpointError::Recreated {
+                    topic: topic.name.clone(),
+                    model: edition.model.clone(),
+                    edition: edition.number,
+                });
+            }
+            starts.push(Start {
+                topic: topic.name.clone(),
+                partition,
+                place,
+            });
+        }
+    }
+    Ok(starts)
+}
+
+async fn of_topic(
+    postgres: &PgPool,
+    edition: &Edition,
+    topic: &Topic,
+) -> Result<Vec<(i32, Uuid, Place)>, sqlx::Error> {
+    sqlx::query(
+        "insert into annals.checkpoints
+             (model, edition, topic, partition, topic_id, next_offset, term)
+         select $1, $2, $3, partition, $4, 0, 0 from generate_series(0, $5 - 1) as partition
+         on conflict do nothing",
+    )
+    .bind(&edition.model)
+    .bind(edition.number)
+    .bind(&topic.name)
+    .bind(topic.id)
+    .bind(topic.partitions)
+    .execute(postgres)
+    .await?;
+    let rows: Vec<(i32, Uuid, i64, i64)> = sqlx::query_as(
+        "select partition, topic_id, next_offset, term from annals.checkpoints
+         where model = $1 and edition = $2 and topic = $3 order by partition",
+    )
+    .bind(&edition.model)
+    .bind(edition.number)
+    .bind(&topic.name)
+    .fetch_all(postgres)
+    .await?;
+    let place = |(partition, topic_id, next_offset, term)| {
+        (partition, topic_id, Place { next_offset, term })
+    };
+    Ok(rows.into_iter().map(place).collect())
+}
+
+/// The place as it is now; `None` when the edition was dropped.
+pub(crate) async fn read(
+    postgres: &PgPool,
+    edition: &Edition,
+    topic: &str,
+    partition: i32,
+) -> Result<Option<Place>, sqlx::Error> {
+    sqlx::query_as(
+        "select next_offset, term from annals.checkpoints
+         where model = $1 and edition = $2 and topic = $3 and partition = $4",
+    )
+    .bind(&edition.model)
+    .bind(edition.number)
+    .bind(topic)
+    .bind(partition)
+    .fetch_optional(postgres)
+    .await
+}
+
+/// Moves the checkpoint if it stands where we believe, and enters the edition's schema in the
+/// same round trip. `false`: somebody else has moved it, so this transaction must be given up.
+pub(crate) async fn advance(
+    transaction: &mut PgConnection,
+    edition: &Edition,
+    start: &Start,
+    to: Place,
+) -> Result<bool, sqlx::Error> {
+    let moved = sqlx::query(
+        "update annals.checkpoints set next_offset = $6, term = $7
+         where model = $1 and edition = $2 and topic = $3 and partition = $4 and next_offset = $5
+         returning set_config('search_path', $8, true)",
+    )
+    .bind(&edition.model)
+    .bind(edition.number)
+    .bind(&start.topic)
+    .bind(start.partition)
+    .bind(start.place.next_offset)
+    .bind(to.next_offset)
+    .bind(to.term)
+    .bind(edition.schema())
+    .fetch_optional(transaction)
+    .await?;
+    Ok(moved.is_some())
+}

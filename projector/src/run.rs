@@ -1,0 +1,141 @@
+//! The projector as a service: all its models, until it is told to stop.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use event_log::{
+    avro::CodecError, cluster::Cluster, registry::RegistryClient, schemas::ContextSchemas,
+    topics::Generation,
+};
+use service_kit::readiness::{Component, Readiness};
+use sqlx::PgPool;
+use tokio::{task::JoinSet, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Model,
+    backoff::Backoff,
+    failure::chain,
+    health::Health,
+    read_side,
+    worker::{Platform, keep_up},
+};
+
+/// Where the projector reads and writes.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub cluster: Cluster,
+    /// One connection for each partition that is busy at the same time is of use.
+    pub postgres: PgPool,
+    pub registry: RegistryClient,
+    pub generation: Generation,
+}
+
+/// The models do not fit the binary that they are in.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("there are two read models named {model}")]
+    TwoOfAName { model: &'static str },
+    #[error("read model {model} takes events of {context}, which is no context of this binary")]
+    NoSuchContext {
+        model: &'static str,
+        context: &'static str,
+    },
+    #[error("read model {model} takes events that have no usable schema")]
+    Events {
+        model: &'static str,
+        #[source]
+        source: CodecError,
+    },
+}
+
+/// Keeps the models up to date until `shutdown`. `schemas` are those of all contexts.
+///
+/// Kafka, Postgres and the registry may come later and go in between: readiness says so,
+/// a component for each model and one for Postgres, and projecting goes on when they are back.
+pub async fn run(
+    config: Config,
+    models: Vec<Model>,
+    schemas: Vec<ContextSchemas>,
+    readiness: &Readiness,
+    shutdown: CancellationToken,
+) -> Result<(), RunError> {
+    let Config {
+        cluster,
+        postgres,
+        registry,
+        generation,
+    } = config;
+    let platform = Arc::new(Platform {
+        cluster,
+        postgres,
+        registry,
+        generation,
+        schemas,
+    });
+    check(&models, &platform)?;
+    let database = readiness.component("postgres");
+    let mut healths = Vec::new();
+    for model in &models {
+        let component = readiness.component(&format!("read model {}", model.name));
+        healths.push(Arc::new(Health::new(component)));
+    }
+    let migrate = migrate(&platform.postgres, &database);
+    if shutdown.run_until_cancelled(migrate).await.is_none() {
+        return Ok(());
+    }
+    let mut tasks = JoinSet::new();
+    for (model, health) in models.into_iter().zip(healths) {
+        tasks.spawn(keep_up(platform.clone(), model, health, shutdown.clone()));
+    }
+    shutdown
+        .run_until_cancelled(watch_postgres(&platform.postgres, &database))
+        .await;
+    tasks.join_all().await;
+    Ok(())
+}
+
+fn check(models: &[Model], platform: &Platform) -> Result<(), RunError> {
+    let mut names = BTreeSet::new();
+    for model in models {
+        if !names.insert(model.name) {
+            return Err(RunError::TwoOfAName { model: model.name });
+        }
+        let known = |context: &str| platform.schemas.iter().any(|it| it.context() == context);
+        if let Some(context) = model.contexts.iter().find(|context| !known(context)) {
+            return Err(RunError::NoSuchContext {
+                model: model.name,
+                context,
+            });
+        }
+        model
+            .check(&platform.schemas_of(model))
+            .map_err(|source| RunError::Events {
+                model: model.name,
+                source,
+            })?;
+    }
+    Ok(())
+}
+
+async fn migrate(postgres: &PgPool, database: &Component) {
+    let mut backoff = Backoff::new();
+    while let Err(error) = read_side::migrate(postgres).await {
+        database.not_ready(chain(&error));
+        backoff.pause().await;
+    }
+    database.ready();
+}
+
+/// A model without news would not notice that Postgres is away.
+async fn watch_postgres(postgres: &PgPool, database: &Component) {
+    const EVERY: Duration = Duration::from_secs(1);
+    const PATIENCE: Duration = Duration::from_secs(5);
+    loop {
+        tokio::time::sleep(EVERY).await;
+        match timeout(PATIENCE, sqlx::query("select 1").execute(postgres)).await {
+            Ok(Ok(_)) => database.ready(),
+            Ok(Err(error)) => database.not_ready(chain(&error)),
+            Err(_) => database.not_ready(format!("no answer within {PATIENCE:?}")),
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! One model: finds its edition and its place, reads from there, and starts anew when that ends.
+
+use std::{
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use event_log::{
+    Position,
+    avro::CodecError,
+    cluster::Cluster,
+    consume::{self, ConsumeError, Consumer, DescribeError, LogView, PartitionFeed},
+    registry::RegistryClient,
+    schemas::ContextSchemas,
+    topics::Generation,
+};
+use futures::{
+    FutureExt,
+    future::{BoxFuture, select_all},
+};
+use sqlx::PgPool;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Model,
+    backoff::Backoff,
+    checkpoint::{self, CheckpointError, Start},
+    edition::{self, EditionError},
+    failure::chain,
+    health::{Health, Source},
+    partition::PartitionWorker,
+    progress::Progress,
+    projection::Project,
+    read_side::Edition,
+};
+
+/// After a session of this length the next failure is a new one.
+const LASTING: Duration = Duration::from_secs(10);
+
+/// What all models of a projector share.
+pub(crate) struct Platform {
+    pub(crate) cluster: Cluster,
+    pub(crate) postgres: PgPool,
+    pub(crate) registry: RegistryClient,
+    pub(crate) generation: Generation,
+    pub(crate) schemas: Vec<ContextSchemas>,
+}
+
+/// A model at work, from finding its place until that turns out to be wrong.
+pub(crate) struct Session {
+    pub(crate) platform: Arc<Platform>,
+    pub(crate) model: Model,
+    pub(crate) edition: Edition,
+    pub(crate) projection: Arc<dyn Project>,
+    pub(crate) health: Arc<Health>,
+    pub(crate) progress: Progress,
+}
+
+/// Why a session could not begin, or why it ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SessionError {
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    #[error(transparent)]
+    Edition(#[from] EditionError),
+    #[error(transparent)]
+    Topics(#[from] DescribeError),
+    #[error(
+        "topic {topic} has {found} partitions, but this generation has {expected}: start with \
+         ANNALS_PARTITIONS={found}, or rewrite the log into a new generation"
+    )]
+    Partitions {
+        topic: String,
+        found: i32,
+        expected: i32,
+    },
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    #[error(transparent)]
+    Consume(#[from] ConsumeError),
+    #[error("the checkpoint of {topic} partition {partition} was set back")]
+    SetBack { topic: String, partition: i32 },
+    #[error("edition {edition} of {model} was dropped")]
+    Dropped { model: &'static str, edition: i32 },
+    #[error("the code of {model} has a bug: {message}")]
+    Panicked {
+        model: &'static str,
+        message: String,
+    },
+}
+
+/// Keeps a model up to date until `shutdown`, through whatever failures.
+pub(crate) async fn keep_up(
+    platform: Arc<Platform>,
+    model: Model,
+    health: Arc<Health>,
+    shutdown: CancellationToken,
+) {
+    let mut backoff = Backoff::new();
+    loop {
+        let began = Instant::now();
+        let session = work(&platform, model, &health, &shutdown);
+        let ended = AssertUnwindSafe(session).catch_unwind().await;
+        let error = match ended {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error,
+            Err(panic) => SessionError::Panicked {
+                model: model.name,
+                message: message_of(&*panic).into(),
+            },
+        };
+        health.start_over(chain(&error));
+        if began.elapsed() > LASTING {
+            backoff.reset();
+        }
+        if shutdown
+            .run_until_cancelled(backoff.pause())
+            .await
+            .is_none()
+        {
+            return;
+        }
+    }
+}
+
+/// One session. `Ok` when it ended because of `shutdown`.
+async fn work(
+    platform: &Arc<Platform>,
+    model: Model,
+    health: &Arc<Health>,
+    shutdown: &CancellationToken,
+) -> Result<(), SessionError> {
+    let open = open(platform, model, health);
+    let Some(opened) = shutdown.run_until_cancelled(open).await else {
+        return Ok(());
+    };
+    let (session, starts) = opened?;
+    let positions: Vec<_> = starts.iter().map(position).collect();
+    let name = format!(
+        "annals.{}.{}.v{}",
+        platform.generation.name, model.name, model.version
+    );
+    let (consumer, feeds) = Consumer::open(&platform.cluster, &name, &positions)?;
+    health.clear(&Source::Start);
+    tracing::info!(
+        model = model.name,
+        edition = session.edition.number,
+        "projecting {} into edition {}",
+        model.name,
+        session.edition.number
+    );
+    let ended = tokio::select! {
+        () = shutdown.cancelled() => Ok(()),
+        error = project_all(&session, starts, feeds) => Err(error),
+        error = consumer.attend() => Err(error.into()),
+        never = watch_log(&session, consumer.view()) => match never {},
+    };
+    consumer.close().await;
+    ended
+}
+
+async fn open(
+    platform: &Arc<Platform>,
+    model: Model,
+    health: &Arc<Health>,
+) -> Result<(Arc<Session>, Vec<Start>), SessionError> {
+    let Platform {
+        cluster,
+        postgres,
+        registry,
+        generation,
+        ..
+    } = &**platform;
+    let projection = model
+        .connect(&platform.schemas_of(&model), registry)
+        .await?;
+    let edition = edition::open(postgres, &model).await?;
+    let contexts = model.contexts.iter();
+    let names: Vec<_> = contexts.map(|it| generation.events_topic(it)).collect();
+    let topics = consume::describe_topics(cluster, &names).await?;
+    for topic in &topics {
+        if topic.partitions != generation.partitions {
+            return Err(SessionError::Partitions {
+                topic: topic.name.clone(),
+                found: topic.partitions,
+                expected: generation.partitions,
+            });
+        }
+    }
+    let starts = checkpoint::open(postgres, &edition, &topics).await?;
+    let session = Session {
+        platform: platform.clone(),
+        progress: Progress::new(model.name, &starts),
+        model,
+        edition,
+        projection,
+        health: health.clone(),
+    };
+    Ok((Arc::new(session), starts))
+}
+
+/// Returns when the first partition cannot go on.
+async fn project_all(
+    session: &Arc<Session>,
+    starts: Vec<Start>,
+    feeds: Vec<PartitionFeed>,
+) -> SessionError {
+    let partitions = starts.into_iter().zip(feeds).enumerate();
+    let workers = partitions.map(|(index, (start, feed))| {
+        let worker = PartitionWorker::new(session.clone(), index, feed, start);
+        Box::pin(worker.run()) as BoxFuture<'_, SessionError>
+    });
+    let (error, ..) = select_all(workers).await;
+    error
+}
+
+/// Tells whether Kafka is there, and how far we are behind.
+async fn watch_log(
+    session: &Session,
+    mut view: watch::Receiver<LogView>,
+) -> std::convert::Infallible {
+    // The first view is empty, not a sight of the log.
+    while view.changed().await.is_ok() {
+        let view = view.borrow_and_update();
+        match view.connected {
+            true => session.health.clear(&Source::Kafka),
+            false => {
+                let bootstrap = session.platform.cluster.bootstrap();
+                let reason = format!("no broker of {bootstrap} can be reached");
+                session.health.trouble(Source::Kafka, reason);
+            }
+        }
+        session.progress.tell(&view);
+    }
+    std::future::pending().await
+}
+
+fn position(start: &Start) -> Position {
+    Position {
+        topic: start.topic.clone(),
+        partition: start.partition,
+        offset: start.place.next_offset,
+    }
+}
+
+fn message_of(panic: &(dyn std::any::Any + Send)) -> &str {
+    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(message), _) => message,
+        (_, Some(message)) => message,
+        (None, None) => "it panicked",
+    }
+}
+
+impl Platform {
+    pub(crate) fn schemas_of(&self, model: &Model) -> Vec<&ContextSchemas> {
+        let taken = |schemas: &&ContextSchemas| model.contexts.contains(&schemas.context());
+        self.schemas.iter().filter(taken).collect()
+    }
+}
+
+impl Session {
+    pub(crate) fn dropped(&self) -> SessionError {
+        SessionError::Dropped {
+            model: self.model.name,
+            edition: self.edition.number,
+        }
+    }
+}
