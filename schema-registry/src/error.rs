@@ -51,6 +51,14 @@ pub enum Error {
     InvalidRuleSet(&'static str),
     #[error("The specified subject '{0}' is not a valid subject.")]
     InvalidSubject(String),
+    #[error("HTTP 408 Request Timeout")]
+    BodyTooSlow,
+    #[error("the body is too large: at most {most} bytes are accepted")]
+    BodyTooLarge { most: usize },
+    #[error("HTTP 415 Unsupported Media Type")]
+    UnsupportedMediaType,
+    #[error("the body could not be read")]
+    BrokenBody(#[source] axum::Error),
     #[error("Malformed request: {0}")]
     MalformedJson(#[source] serde_json::Error),
     #[error("Unprocessable request: {0}")]
@@ -65,7 +73,10 @@ impl Error {
     /// Confluent's `error_code`. Its first three digits are the HTTP status.
     pub fn code(&self) -> u32 {
         match self {
-            Self::MalformedJson(_) => 400,
+            Self::MalformedJson(_) | Self::BrokenBody(_) => 400,
+            Self::BodyTooSlow => 408,
+            Self::BodyTooLarge { .. } => 413,
+            Self::UnsupportedMediaType => 415,
             Self::SubjectNotFound(_) => 40401,
             Self::VersionNotFound(_) => 40402,
             Self::IdNotFound(_) | Self::SchemaNotFound => 40403,

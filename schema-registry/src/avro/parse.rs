@@ -411,7 +411,7 @@ fn custom(object: Map<String, Value>, is_enum: bool) -> BTreeMap<String, Value> 
     ];
     object
         .into_iter()
-        .filter(|(name, _)| !RESERVED.contains(&name.as_str()) && !(is_enum && name == "default"))
+        .filter(|(name, _)| !(RESERVED.contains(&name.as_str()) || is_enum && name == "default"))
         .collect()
 }
 

@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use axum::extract::{FromRequest, Request};
-use axum::response::Response;
 use futures::StreamExt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
 
-use super::{failure, media};
+use super::media;
 use crate::Error;
 use crate::store::{Deleted, Page};
 
@@ -23,30 +22,26 @@ pub(super) struct MostBytes(pub usize);
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Body<T> {
-    type Rejection = Response;
+    type Rejection = Error;
 
-    async fn from_request(request: Request, _: &S) -> Result<Self, Response> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, Error> {
         if !media::is_readable(request.headers()) {
-            return Err(failure::answer(415, "HTTP 415 Unsupported Media Type"));
+            return Err(Error::UnsupportedMediaType);
         }
-        let most = request
-            .extensions()
-            .get()
-            .map_or(super::DEFAULT_MOST_BYTES, |MostBytes(most)| *most);
+        let limit = request.extensions().get();
+        let most = limit.map_or(super::DEFAULT_MOST_BYTES, |MostBytes(most)| *most);
         let bytes = tokio::time::timeout(BODY_TIMEOUT, read(request, most))
             .await
-            .unwrap_or_else(|_| Err(failure::answer(408, "HTTP 408 Request Timeout")))?;
-        let parsed = serde_json::from_slice(&bytes).map_err(|error| match error.classify() {
-            Category::Data => Error::UnexpectedJson(error),
-            Category::Io | Category::Syntax | Category::Eof => Error::MalformedJson(error),
-        });
-        parsed
-            .map(Self)
-            .map_err(axum::response::IntoResponse::into_response)
+            .map_err(|_| Error::BodyTooSlow)??;
+        match serde_json::from_slice(&bytes) {
+            Ok(value) => Ok(Self(value)),
+            Err(error) if error.classify() == Category::Data => Err(Error::UnexpectedJson(error)),
+            Err(error) => Err(Error::MalformedJson(error)),
+        }
     }
 }
 
-async fn read(request: Request, most: usize) -> Result<Vec<u8>, Response> {
+async fn read(request: Request, most: usize) -> Result<Vec<u8>, Error> {
     /// How far a body that is too long is read and thrown away, so that a client that is still
     /// sending sees the answer instead of a connection reset.
     const DISCARDED: usize = 8 * 1024 * 1024;
@@ -54,7 +49,7 @@ async fn read(request: Request, most: usize) -> Result<Vec<u8>, Response> {
     let mut bytes = Vec::new();
     let mut length = 0_usize;
     while let Some(chunk) = body.next().await {
-        let chunk = chunk.map_err(|_| failure::answer(400, "the body could not be read"))?;
+        let chunk = chunk.map_err(Error::BrokenBody)?;
         length += chunk.len();
         match length {
             _ if length <= most => bytes.extend_from_slice(&chunk),
@@ -62,13 +57,11 @@ async fn read(request: Request, most: usize) -> Result<Vec<u8>, Response> {
             _ => break,
         }
     }
-    if length > most {
-        return Err(failure::answer(
-            413,
-            &format!("the body is too large: at most {most} bytes are accepted"),
-        ));
+    if length <= most {
+        Ok(bytes)
+    } else {
+        Err(Error::BodyTooLarge { most })
     }
-    Ok(bytes)
 }
 
 /// The parameters of all routes; each takes notice of its own, as Confluent's registry does.

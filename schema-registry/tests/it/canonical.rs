@@ -131,7 +131,9 @@ fn any_schema() -> impl Strategy<Value = Value> {
             inner
                 .clone()
                 .prop_map(|items| json!({"type": "array", "items": items})),
-            inner.clone().prop_map(|values| json!({"type": "map", "values": values})),
+            inner
+                .clone()
+                .prop_map(|values| json!({"type": "map", "values": values})),
             inner.prop_map(|branch| match branch.is_array() || branch == "null" {
                 true => branch,
                 false => json!(["null", branch]),
