@@ -1,1 +1,28 @@
+//! The command side: a command comes in over HTTP, is decided against the
+//! current state of its stream, and is answered after an acknowledged append.
+//!
+//! [`http`] parses a request and hands it to [`Commands`], which finds the
+//! shard. A shard is one partition of every context's topic and has one task,
+//! its owner ([`shard`]): it takes the shard over, restores its state from the
+//! log, and then decides and appends, one group at a time for each topic
+//! ([`lane`]). State lives in [`streams`], answers of the past in [`recorded`].
 
+mod commands;
+pub mod config;
+mod group;
+pub mod http;
+mod lane;
+mod outcome;
+mod recorded;
+mod service;
+mod shard;
+mod streams;
+
+pub use commands::{Commands, Submission};
+pub use config::Config;
+pub use http::{Accepted, CommandRequest};
+pub use outcome::{Acceptance, CommandError, Expected};
+pub use recorded::CommandKey;
+pub use service::{CommandService, StartError};
+pub use shard::ShardStatus;
+pub use streams::ContextStreams;

@@ -23,7 +23,8 @@ impl Actor {
         name
     }
 
-    fn kind(&self) -> &'static str {
+    /// `user`, `service` or `system`.
+    pub fn kind(&self) -> &'static str {
         match self {
             Self::User(_) => "user",
             Self::Service(_) => "service",

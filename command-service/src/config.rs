@@ -1,0 +1,33 @@
+//! What an operator may set on the command side.
+
+use serde::Deserialize;
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where the command HTTP API listens.
+    pub address: String,
+    /// Commands that may wait for one shard; more are answered 503 `busy`.
+    pub queue: usize,
+    /// How many commands one append carries at most.
+    pub group: usize,
+    /// For how many of a partition's latest commands the answer is remembered.
+    ///
+    /// A command that is repeated later than that is decided anew. Each takes
+    /// about 100 bytes.
+    pub remembered_commands: usize,
+    /// How long a client waits for the answer before it gets 503 `no-answer-yet`.
+    pub answer_within_ms: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            address: "127.0.0.1:8401".into(),
+            queue: 4_096,
+            group: 256,
+            remembered_commands: 100_000,
+            answer_within_ms: 10_000,
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! What became of a command.
+
+use axum::extract::FromRef;
+use kernel::{CommandId, StreamId};
+use serde::Deserialize;
+use service_kit::{
+    Identity, Problem,
+    extract::{Path, Query},
+};
+use utoipa::IntoParams;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{Accepted, AcceptedBody};
+use crate::{commands::Commands, outcome::CommandError, recorded::CommandKey};
+
+/// The route `GET /v1/commands/{key}`.
+pub fn routes<S>() -> OpenApiRouter<S>
+where
+    S: Clone + Send + Sync + 'static,
+    Commands: FromRef<S>,
+{
+    OpenApiRouter::new().routes(routes!(show_command))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Recall {
+    /// The stream that the command was for, as `kind/id` or `tenant/kind/id`.
+    /// Left out for a command that creates: the id follows from the key.
+    stream: Option<String>,
+}
+
+/// What became of a command of the caller's
+///
+/// The same answer as the command got, while it is remembered; a command that
+/// is under way is waited for. 404 `unknown-command`: it was not carried out,
+/// and a retry with the same key is safe.
+#[utoipa::path(
+    get,
+    path = "/v1/commands/{key}",
+    tag = "commands",
+    params(("key" = String, Path, description = "The command's `Idempotency-Key`"), Recall),
+    responses(
+        (status = 200, description = "The command was carried out", body = AcceptedBody),
+        (status = 404, description = "`unknown-command`", body = service_kit::Problem,
+            content_type = "application/problem+json"),
+    ),
+    security(("bearer" = [])),
+)]
+async fn show_command(
+    commands: Commands,
+    identity: Identity,
+    Path(key): Path<String>,
+    Query(recall): Query<Recall>,
+) -> Result<Accepted, Problem> {
+    let command_id =
+        CommandId::parse(&key).map_err(|malformed| Problem::invalid_field("key", malformed))?;
+    for stream in streams(&commands, &identity, &command_id, recall.stream)? {
+        let key = CommandKey::new(&stream, &identity.actor, &command_id);
+        match commands.recall(&stream, key).await {
+            Err(CommandError::UnknownCommand) => {}
+            answer => return Ok(Accepted::new(answer?)),
+        }
+    }
+    Err(CommandError::UnknownCommand.into())
+}
+
+/// Where the command may have been decided.
+fn streams(
+    commands: &Commands,
+    identity: &Identity,
+    command_id: &CommandId,
+    named: Option<String>,
+) -> Result<Vec<StreamId>, Problem> {
+    let tenant = &identity.tenant;
+    if let Some(name) = named {
+        let full = match name.matches('/').count() {
+            1 => format!("{tenant}/{name}"),
+            _ => name,
+        };
+        let stream: StreamId = full
+            .parse()
+            .map_err(|malformed| Problem::invalid_field("stream", malformed))?;
+        // Another tenant's streams are as unknown as those that do not exist.
+        let own = stream.tenant() == tenant.as_str();
+        return Ok(if own { vec![stream] } else { Vec::new() });
+    }
+    let id = StreamId::id_for_new(tenant, &identity.actor, command_id);
+    Ok(commands
+        .kinds()
+        .filter_map(|kind| StreamId::new(tenant, kind, &id).ok())
+        .collect())
+}

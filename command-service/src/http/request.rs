@@ -1,0 +1,217 @@
+//! A command as it comes in: who sends it, its key, what it expects, its body.
+
+use axum::{
+    extract::{FromRequest, FromRequestParts, Request},
+    http::{HeaderMap, StatusCode, header},
+};
+use bytes::Bytes;
+use chrono::{DateTime, SubsecRound, Utc};
+use event_log::Fingerprint;
+use kernel::{CommandId, Decider, Meta, StreamId, StreamVersion};
+use serde::{Deserialize, de::DeserializeOwned};
+use service_kit::{Identity, Json, Problem, TraceContext};
+use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::Accepted;
+use crate::{
+    commands::{Commands, Submission},
+    outcome::Expected,
+    recorded::first_half,
+};
+
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// Everything about a command but the stream that it is for.
+///
+/// As an extractor it refuses: no token 401, no `Idempotency-Key` 400
+/// `key-missing`, a malformed one 400 `key-malformed`, a malformed `If-Match`
+/// 400 `if-match-malformed`, and a body as [`Json`] does.
+#[derive(Clone, Debug)]
+pub struct CommandRequest<T = NoBody> {
+    pub identity: Identity,
+    pub command_id: CommandId,
+    /// From `If-Match: "<version>"`, `If-Match: *` or `If-None-Match: *`.
+    pub expected: Expected,
+    pub body: T,
+    trace: TraceContext,
+    route: String,
+    raw: Bytes,
+}
+
+/// A command without a body; an empty JSON object is accepted as well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NoBody {}
+
+impl<S, T> FromRequest<S> for CommandRequest<T>
+where
+    S: Send + Sync,
+    T: DeserializeOwned,
+{
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let (mut parts, body) = request.into_parts();
+        let identity = Identity::from_request_parts(&mut parts, state).await?;
+        let trace = TraceContext::from_request_parts(&mut parts, state)
+            .await
+            .unwrap_or_else(|never| match never {});
+        let command_id = command_id(&parts.headers)?;
+        let expected = expected(&parts.headers)?;
+        let route = format!("{} {}", parts.method, parts.uri.path());
+        let empty = !parts.headers.contains_key(header::CONTENT_TYPE)
+            && axum::body::HttpBody::is_end_stream(&body);
+        let (body, raw) = if empty {
+            (service_kit::json::parse(b"{}")?, Bytes::new())
+        } else {
+            let request = Request::from_parts(parts, body);
+            let Json { value, raw } = Json::from_request(request, state).await?;
+            (value, raw)
+        };
+        Ok(Self {
+            identity,
+            command_id,
+            expected,
+            body,
+            trace,
+            route,
+            raw,
+        })
+    }
+}
+
+impl<T> CommandRequest<T> {
+    /// The id of what this command creates: the same for every retry.
+    pub fn new_id(&self) -> String {
+        StreamId::id_for_new(
+            &self.identity.tenant,
+            &self.identity.actor,
+            &self.command_id,
+        )
+    }
+
+    /// Has the stream `id` of `D`'s kind, in the caller's tenant, decide.
+    ///
+    /// # Errors
+    /// 404 `not-found` when `id` cannot be the id of a stream, and whatever the
+    /// command's outcome asks for.
+    pub async fn send<D: Decider>(
+        &self,
+        commands: &Commands,
+        id: &str,
+        command: D::Command,
+    ) -> Result<Accepted, Problem> {
+        let tenant = &self.identity.tenant;
+        let stream = StreamId::new(tenant, D::KIND, id).map_err(|malformed| {
+            Problem::new(StatusCode::NOT_FOUND, "not-found", "There is no such thing")
+                .detail(format!("{id:?} {malformed}"))
+        })?;
+        let fingerprint = self.fingerprint(&stream);
+        let meta = Meta {
+            stream,
+            tenant: tenant.clone(),
+            actor: self.identity.actor.clone(),
+            at: now(),
+            command_id: self.command_id.clone(),
+            correlation_id: self.correlation_id(),
+            causation_id: None,
+        };
+        let submission = Submission {
+            meta,
+            expected: self.expected,
+            fingerprint,
+            trace_parent: Some(self.trace.to_string().into()),
+        };
+        let acceptance = commands.submit::<D>(submission, command).await?;
+        Ok(Accepted::new(acceptance))
+    }
+
+    fn fingerprint(&self, stream: &StreamId) -> Fingerprint {
+        let actor = &self.identity.actor;
+        let expected = match self.expected {
+            Expected::Any => "any".to_owned(),
+            Expected::Exists => "exists".to_owned(),
+            Expected::Exactly(version) => version.to_string(),
+        };
+        let mut hash = Sha256::new();
+        let head = [
+            actor.kind(),
+            actor.name(),
+            &self.route,
+            stream.as_str(),
+            &expected,
+        ];
+        for part in head {
+            hash.update(part);
+            hash.update("\n");
+        }
+        hash.update(&self.raw);
+        Fingerprint(first_half(hash))
+    }
+
+    /// The request's trace, as a UUID: one id follows the request everywhere.
+    fn correlation_id(&self) -> Uuid {
+        Uuid::try_parse(&self.trace.trace_id.to_string()).unwrap_or_default()
+    }
+}
+
+/// Event times are kept to the microsecond.
+fn now() -> DateTime<Utc> {
+    DateTime::<Utc>::from(std::time::SystemTime::now()).trunc_subsecs(6)
+}
+
+fn command_id(headers: &HeaderMap) -> Result<CommandId, Problem> {
+    let Some(value) = headers.get(IDEMPOTENCY_KEY) else {
+        return Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            "key-missing",
+            "An idempotency key is required",
+        )
+        .detail(
+            "send the header `Idempotency-Key` with a new UUID for each command, \
+             and the same one when you send a command again",
+        ));
+    };
+    let text = value.to_str().unwrap_or_default();
+    // The draft standard writes the key as a quoted string; both forms name the same key.
+    let bare = text
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+        .unwrap_or(text);
+    CommandId::parse(bare).map_err(|malformed| {
+        Problem::new(
+            StatusCode::BAD_REQUEST,
+            "key-malformed",
+            "The idempotency key is malformed",
+        )
+        .detail(format!("`Idempotency-Key` {malformed}"))
+    })
+}
+
+fn expected(headers: &HeaderMap) -> Result<Expected, Problem> {
+    let malformed = |header: &str| {
+        Problem::new(
+            StatusCode::BAD_REQUEST,
+            "if-match-malformed",
+            "The precondition is malformed",
+        )
+        .detail(format!(
+            "`{header}` must be the version from an ETag in double quotes, such as \"3\", or *"
+        ))
+    };
+    let none_match = headers.get(header::IF_NONE_MATCH);
+    match (headers.get(header::IF_MATCH), none_match) {
+        (None, None) => Ok(Expected::Any),
+        (None, Some(value)) if value == "*" => Ok(Expected::Exactly(StreamVersion::NONE)),
+        (Some(value), None) if value == "*" => Ok(Expected::Exists),
+        (Some(value), None) => value
+            .to_str()
+            .ok()
+            .and_then(|text| text.strip_prefix('"')?.strip_suffix('"')?.parse().ok())
+            .map(|version| Expected::Exactly(StreamVersion(version)))
+            .ok_or_else(|| malformed("If-Match")),
+        (_, Some(_)) => Err(malformed("If-None-Match")),
+    }
+}

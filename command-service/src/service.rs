@@ -1,0 +1,205 @@
+//! The command service as a whole: topics, shards, HTTP.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use event_log::{
+    avro::CodecError,
+    cluster::Cluster,
+    registry::{RegistryClient, RegistryError},
+    topics::{Generation, Purpose, TopicError, TopicOptions, ensure_topic},
+};
+use futures::{StreamExt, stream::FuturesUnordered};
+use service_kit::readiness::Component;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::sleep,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    commands::{Commands, ShardHandle, Shards},
+    config::Config,
+    shard::{self, ContextFactory, ShardSettings, ShardStatus},
+    streams::ContextStreams,
+};
+
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What a command service stands on.
+pub struct CommandService {
+    pub kafka: Cluster,
+    pub registry: RegistryClient,
+    pub generation: Generation,
+    /// Keeps the shards of one environment apart from another's on the same cluster.
+    pub environment: String,
+    pub topics: TopicOptions,
+    pub config: Config,
+    pub contexts: Vec<ContextStreams>,
+}
+
+/// Why a command service cannot start, however long it waits.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    #[error("two contexts have streams of kind {kind}")]
+    DuplicateKind { kind: &'static str },
+}
+
+impl StartError {
+    /// Whether waiting may help: something that we need is away.
+    fn is_temporary(&self) -> bool {
+        match self {
+            Self::Topic(
+                TopicError::Cluster(_) | TopicError::Wire(_) | TopicError::NotReady { .. },
+            ) => true,
+            // Schemas may be registered at any moment.
+            Self::Codec(CodecError::Registry(error)) => {
+                error.is_temporary() || matches!(error, RegistryError::Unknown { .. })
+            }
+            Self::Topic(_) | Self::Codec(_) | Self::DuplicateKind { .. } => false,
+        }
+    }
+}
+
+impl CommandService {
+    /// Starts the shards; they serve as soon as what they need is there.
+    ///
+    /// Waits for Kafka and the registry, and says so through `ready`. The tasks
+    /// end after `shutdown`, when what was in flight is answered.
+    pub async fn start(
+        self,
+        ready: Component,
+        tasks: &mut JoinSet<()>,
+        shutdown: CancellationToken,
+    ) -> Result<Commands, StartError> {
+        let lanes = self.lanes()?;
+        let contexts = loop {
+            match self.prepare().await {
+                Ok(contexts) => break contexts,
+                Err(error) if error.is_temporary() => {
+                    ready.not_ready(chain(&error));
+                    tokio::select! {
+                        () = shutdown.cancelled() => return Err(error),
+                        () = sleep(PAUSE) => {}
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        let Self {
+            kafka,
+            generation,
+            environment,
+            config,
+            ..
+        } = self;
+        let partitions = generation.partitions;
+        let answer_within = Duration::from_millis(config.answer_within_ms);
+        let queue = config.queue;
+        let settings = Arc::new(ShardSettings {
+            cluster: kafka,
+            generation,
+            environment,
+            contexts,
+            config,
+        });
+        let mut shards = Vec::new();
+        for partition in 0..partitions {
+            let (requests, incoming) = mpsc::channel(queue);
+            let (sender, status) = watch::channel(ShardStatus::Starting("starting".into()));
+            let owner = shard::run(
+                settings.clone(),
+                partition,
+                incoming,
+                sender,
+                shutdown.clone(),
+            );
+            tasks.spawn(owner);
+            shards.push(ShardHandle { requests, status });
+        }
+        let statuses = shards.iter().map(|shard| shard.status.clone()).collect();
+        tasks.spawn(report(statuses, ready, shutdown));
+        Ok(Commands::new(Shards {
+            shards,
+            lanes,
+            answer_within,
+        }))
+    }
+
+    fn lanes(&self) -> Result<HashMap<&'static str, usize>, StartError> {
+        let mut lanes = HashMap::new();
+        for (lane, context) in self.contexts.iter().enumerate() {
+            for kind in context.kind_names() {
+                if lanes.insert(kind, lane).is_some() {
+                    return Err(StartError::DuplicateKind { kind });
+                }
+            }
+        }
+        Ok(lanes)
+    }
+
+    /// Makes and checks the topics and fetches the schema ids.
+    async fn prepare(&self) -> Result<Vec<ContextFactory>, StartError> {
+        let Generation { partitions, .. } = self.generation;
+        let owners = self.generation.owners_topic();
+        ensure_topic(
+            &self.kafka,
+            &owners,
+            Purpose::Owners,
+            partitions,
+            self.topics,
+        )
+        .await?;
+        let mut contexts = Vec::new();
+        for context in &self.contexts {
+            let topic = self.generation.events_topic(context.context());
+            ensure_topic(
+                &self.kafka,
+                &topic,
+                Purpose::Events,
+                partitions,
+                self.topics,
+            )
+            .await?;
+            contexts.push(ContextFactory {
+                name: context.context().to_owned(),
+                kinds: context.connect(&self.registry).await?,
+            });
+        }
+        Ok(contexts)
+    }
+}
+
+/// Keeps readiness true to the shards: ready when all are served.
+async fn report(
+    mut statuses: Vec<watch::Receiver<ShardStatus>>,
+    ready: Component,
+    shutdown: CancellationToken,
+) {
+    loop {
+        let trouble = statuses.iter_mut().enumerate().find_map(|(shard, status)| {
+            let status = status.borrow_and_update();
+            Some(format!("shard {shard}: {}", status.trouble()?))
+        });
+        match trouble {
+            None => ready.ready(),
+            Some(reason) => ready.not_ready(reason),
+        }
+        let mut changes: FuturesUnordered<_> = statuses
+            .iter_mut()
+            .map(|status| Box::pin(status.changed()))
+            .collect();
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = changes.next() => {}
+        }
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    service_kit::problem::Chain(error).to_string()
+}

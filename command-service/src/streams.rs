@@ -1,0 +1,348 @@
+//! The streams of one kind on one shard: acknowledged states, and ahead of
+//! them the states that groups in the making or in flight lead to.
+
+use std::{
+    any::Any,
+    collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use event_log::{
+    avro::{CodecError, DecodeError, EventCodec},
+    batch::BatchBuilder,
+    envelope::{CommandHeaders, Envelope, Fingerprint},
+    registry::RegistryClient,
+    schemas::ContextSchemas,
+};
+use futures::future::BoxFuture;
+use kernel::{Decider, Meta, StreamId, StreamVersion};
+
+use crate::outcome::{CommandError, Expected};
+
+/// A batch of ours stays below this, in bytes.
+pub(crate) const MAX_BATCH_BYTES: usize = 900_000;
+const MAX_EVENTS: usize = 1_000;
+
+/// A context's kinds of streams, as the context declares them.
+pub struct ContextStreams {
+    schemas: Arc<ContextSchemas>,
+    kinds: Vec<Box<dyn DeclaredKind>>,
+}
+
+impl ContextStreams {
+    pub fn new(schemas: Arc<ContextSchemas>) -> Self {
+        Self {
+            schemas,
+            kinds: Vec::new(),
+        }
+    }
+
+    /// Adds a kind of stream.
+    pub fn stream<D: Decider>(mut self) -> Self {
+        self.kinds.push(Box::new(Declared::<D>(Default::default())));
+        self
+    }
+
+    pub fn context(&self) -> &str {
+        self.schemas.context()
+    }
+
+    pub(crate) fn kind_names(&self) -> impl Iterator<Item = &'static str> {
+        self.kinds.iter().map(|kind| kind.name())
+    }
+
+    /// Fetches the schema ids; what comes back makes the streams of each shard.
+    pub(crate) async fn connect(
+        &self,
+        registry: &RegistryClient,
+    ) -> Result<Vec<KindFactory>, CodecError> {
+        let mut factories = Vec::new();
+        for kind in &self.kinds {
+            factories.push(kind.connect(&self.schemas, registry).await?);
+        }
+        Ok(factories)
+    }
+}
+
+/// Makes an empty set of streams of one kind.
+pub(crate) type KindFactory = Arc<dyn Fn() -> Box<dyn Kind> + Send + Sync>;
+
+trait DeclaredKind: Send + Sync {
+    fn name(&self) -> &'static str;
+
+    fn connect<'a>(
+        &'a self,
+        schemas: &'a ContextSchemas,
+        registry: &'a RegistryClient,
+    ) -> BoxFuture<'a, Result<KindFactory, CodecError>>;
+}
+
+struct Declared<D>(std::marker::PhantomData<fn() -> D>);
+
+impl<D: Decider> DeclaredKind for Declared<D> {
+    fn name(&self) -> &'static str {
+        D::KIND
+    }
+
+    fn connect<'a>(
+        &'a self,
+        schemas: &'a ContextSchemas,
+        registry: &'a RegistryClient,
+    ) -> BoxFuture<'a, Result<KindFactory, CodecError>> {
+        Box::pin(async move {
+            let codec = Arc::new(EventCodec::<D::Event>::connect(&[schemas], registry).await?);
+            let make = move || Box::new(Streams::<D>::new(codec.clone())) as Box<dyn Kind>;
+            Ok(Arc::new(make) as KindFactory)
+        })
+    }
+}
+
+/// A command as the shard gets it: what it asks is known only to its kind.
+pub(crate) struct Command {
+    pub content: Box<dyn Any + Send>,
+    pub meta: Meta,
+    pub expected: Expected,
+    pub fingerprint: Fingerprint,
+    pub trace_parent: Option<Box<str>>,
+}
+
+/// The group that a decision goes into.
+pub(crate) struct Sink<'a> {
+    pub batch: &'a mut BatchBuilder,
+    pub group: u64,
+    /// CloudEvents source of the context.
+    pub source: &'a str,
+    pub term: u64,
+}
+
+/// A decision, before it is in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Decided {
+    /// Version after the events.
+    pub version: StreamVersion,
+    pub events: u32,
+}
+
+/// Why there is no decision.
+#[derive(Debug)]
+pub(crate) enum Undecided {
+    /// The group has no room for the events: decide again in the next one.
+    NoRoom,
+    Error(CommandError),
+}
+
+/// The streams of one kind, their types hidden.
+pub(crate) trait Kind: Send {
+    fn name(&self) -> &'static str;
+
+    /// Decides on the newest state and writes the events into the group.
+    fn decide(&mut self, command: &Command, sink: &mut Sink<'_>) -> Result<Decided, Undecided>;
+
+    /// The group was acknowledged: its states are the truth now.
+    fn commit(&mut self, stream: &StreamId, group: u64);
+
+    /// No group that was decided ahead will be appended as it is.
+    fn abandon(&mut self);
+
+    /// Takes in an event that was read from the log.
+    fn replay(&mut self, envelope: &Envelope, value: &[u8]) -> Result<(), ReplayError>;
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReplayError {
+    #[error("version {found} follows version {current}")]
+    Gap {
+        current: StreamVersion,
+        found: StreamVersion,
+    },
+    #[error("{0} is no event of this kind of stream")]
+    Unknown(String),
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+}
+
+struct Streams<D: Decider> {
+    codec: Arc<EventCodec<D::Event>>,
+    acknowledged: HashMap<StreamId, State<D>>,
+    /// At most two for a stream: of the group in flight and of the one in the making.
+    ahead: HashMap<StreamId, Vec<Ahead<D>>>,
+    scratch: Vec<u8>,
+}
+
+#[derive(Clone)]
+struct State<D> {
+    version: StreamVersion,
+    content: D,
+}
+
+struct Ahead<D> {
+    group: u64,
+    state: State<D>,
+}
+
+impl<D: Decider> Streams<D> {
+    fn new(codec: Arc<EventCodec<D::Event>>) -> Self {
+        Self {
+            codec,
+            acknowledged: HashMap::new(),
+            ahead: HashMap::new(),
+            scratch: Vec::new(),
+        }
+    }
+
+    fn newest(&self, stream: &StreamId) -> Option<&State<D>> {
+        match self.ahead.get(stream).and_then(|ahead| ahead.last()) {
+            Some(ahead) => Some(&ahead.state),
+            None => self.acknowledged.get(stream),
+        }
+    }
+
+    fn write(
+        &mut self,
+        command: &Command,
+        from: StreamVersion,
+        events: &[D::Event],
+        sink: &mut Sink<'_>,
+    ) -> Result<(), Undecided> {
+        let too_large = CommandError::TooLarge {
+            limit_bytes: MAX_BATCH_BYTES,
+        };
+        if events.len() > MAX_EVENTS {
+            return Err(Undecided::Error(too_large));
+        }
+        let headers = CommandHeaders::new(
+            &command.meta,
+            sink.source,
+            command.fingerprint,
+            command.trace_parent.as_deref(),
+            events.len(),
+            sink.term,
+        );
+        let mark = sink.batch.mark();
+        let was_empty = sink.batch.is_empty();
+        let mut version = from;
+        for (index, event) in events.iter().enumerate() {
+            version = version.next();
+            self.scratch.clear();
+            let event_type = match self.codec.encode(event, &mut self.scratch) {
+                Ok(event_type) => event_type,
+                Err(error) => {
+                    sink.batch.take_back(mark);
+                    return Err(Undecided::Error(CommandError::Bug {
+                        reason: error.to_string(),
+                    }));
+                }
+            };
+            let key = command.meta.stream.as_str().as_bytes();
+            sink.batch.push(key, Some(&self.scratch), |writer| {
+                headers.write(writer, event_type, version, index);
+            });
+        }
+        if sink.batch.size() > MAX_BATCH_BYTES {
+            sink.batch.take_back(mark);
+            return Err(match was_empty {
+                true => Undecided::Error(too_large),
+                false => Undecided::NoRoom,
+            });
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, stream: &StreamId, events: &[D::Event], group: u64) {
+        let mut state = self.newest(stream).cloned().unwrap_or_else(|| State {
+            version: StreamVersion::NONE,
+            content: D::default(),
+        });
+        for event in events {
+            state.content.evolve(event);
+            state.version = state.version.next();
+        }
+        let ahead = self.ahead.entry(stream.clone()).or_default();
+        match ahead.last_mut() {
+            Some(last) if last.group == group => last.state = state,
+            _ => ahead.push(Ahead { group, state }),
+        }
+    }
+}
+
+impl<D: Decider> Kind for Streams<D> {
+    fn name(&self) -> &'static str {
+        D::KIND
+    }
+
+    fn decide(&mut self, command: &Command, sink: &mut Sink<'_>) -> Result<Decided, Undecided> {
+        let stream = &command.meta.stream;
+        let content = command
+            .content
+            .downcast_ref::<D::Command>()
+            .unwrap_or_else(|| unreachable!("commands are sent by the type of their decider"));
+        let unborn;
+        let (version, state) = match self.newest(stream) {
+            Some(state) => (state.version, &state.content),
+            None => {
+                unborn = D::default();
+                (StreamVersion::NONE, &unborn)
+            }
+        };
+        if !command.expected.holds(version) {
+            return Err(Undecided::Error(CommandError::Stale { current: version }));
+        }
+        // A panicking decider must not take the other streams of the shard with it.
+        let events = catch_unwind(AssertUnwindSafe(|| state.decide(content, &command.meta)))
+            .map_err(|_| {
+                Undecided::Error(CommandError::Bug {
+                    reason: format!("the decider of {} panicked", D::KIND),
+                })
+            })?
+            .map_err(|rejection| Undecided::Error(CommandError::rejected(&rejection)))?;
+        if !events.is_empty() {
+            self.write(command, version, &events, sink)?;
+            self.advance(stream, &events, sink.group);
+        }
+        Ok(Decided {
+            version: StreamVersion(version.0 + events.len() as u64),
+            events: events.len() as u32,
+        })
+    }
+
+    fn commit(&mut self, stream: &StreamId, group: u64) {
+        let Some(ahead) = self.ahead.get_mut(stream) else {
+            return;
+        };
+        if ahead.first().is_some_and(|first| first.group == group) {
+            let state = ahead.remove(0).state;
+            if ahead.is_empty() {
+                self.ahead.remove(stream);
+            }
+            self.acknowledged.insert(stream.clone(), state);
+        }
+    }
+
+    fn abandon(&mut self) {
+        self.ahead.clear();
+    }
+
+    fn replay(&mut self, envelope: &Envelope, value: &[u8]) -> Result<(), ReplayError> {
+        let state = self
+            .acknowledged
+            .entry(envelope.stream.clone())
+            .or_insert_with(|| State {
+                version: StreamVersion::NONE,
+                content: D::default(),
+            });
+        if envelope.version != state.version.next() {
+            return Err(ReplayError::Gap {
+                current: state.version,
+                found: envelope.version,
+            });
+        }
+        let event = self
+            .codec
+            .decode(&envelope.event_type, value)?
+            .ok_or_else(|| ReplayError::Unknown(envelope.event_type.to_string()))?;
+        state.content.evolve(&event);
+        state.version = envelope.version;
+        Ok(())
+    }
+}
