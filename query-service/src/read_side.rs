@@ -1,0 +1,235 @@
+//! What is known of the read side without asking it: the active editions and how far they have
+//! come. Kept up to date by [`watch`](crate::watch).
+
+use std::{collections::HashMap, sync::Arc};
+
+use event_log::{Position, position::PositionMark};
+use projector::read_side::{Checkpoint, CheckpointMoved, Edition};
+use sqlx::FromRow;
+
+/// A row for each partition of each active edition; one without a partition for an edition that
+/// has no checkpoints yet.
+pub(crate) const ROWS: &str = "
+    select model, edition, version, topic, partition, next_offset
+    from annals.active_editions
+    join annals.editions using (model, edition)
+    left join annals.checkpoints using (model, edition)";
+
+#[derive(FromRow)]
+pub(crate) struct Row {
+    #[sqlx(flatten)]
+    edition: Edition,
+    topic: Option<String>,
+    partition: Option<i32>,
+    next_offset: Option<i64>,
+}
+
+#[derive(Default)]
+pub(crate) struct ReadSide {
+    /// By model.
+    active: HashMap<String, Active>,
+}
+
+struct Active {
+    opening: Arc<Opening>,
+    next_offsets: NextOffsets,
+}
+
+/// An edition, and the statement that opens a snapshot of it.
+pub(crate) struct Opening {
+    pub edition: Edition,
+    pub statement: Arc<str>,
+}
+
+impl ReadSide {
+    pub fn of(rows: Vec<Row>) -> Self {
+        let mut active: HashMap<String, Active> = HashMap::new();
+        for row in rows {
+            let Row {
+                edition,
+                topic,
+                partition,
+                next_offset,
+            } = row;
+            let active = active
+                .entry(edition.model.clone())
+                .or_insert_with(|| Active::of(edition));
+            if let (Some(topic), Some(partition), Some(next)) = (topic, partition, next_offset) {
+                active.next_offsets.advance(topic, partition, next);
+            }
+        }
+        Self { active }
+    }
+
+    /// `None` while the model has no edition to be read.
+    pub fn opening(&self, model: &str) -> Option<&Arc<Opening>> {
+        self.active.get(model).map(|active| &active.opening)
+    }
+
+    pub fn contains(&self, model: &str, marks: &[PositionMark]) -> bool {
+        self.active
+            .get(model)
+            .is_some_and(|active| active.next_offsets.contain(marks))
+    }
+
+    /// Where the model is in the partition of this position.
+    pub fn next_offset(&self, model: &str, position: &Position) -> Option<i64> {
+        self.active.get(model)?.next_offsets.get(position)
+    }
+
+    /// Whether this said something new. One about an edition that is not known asks for a look
+    /// at the tables: see [`Told`].
+    pub fn told(&mut self, moved: CheckpointMoved) -> Told {
+        match self.active.get_mut(&moved.model) {
+            Some(active) if active.opening.edition.number == moved.edition => {
+                let advanced =
+                    active
+                        .next_offsets
+                        .advance(moved.topic, moved.partition, moved.next_offset);
+                match advanced {
+                    true => Told::News,
+                    false => Told::Known,
+                }
+            }
+            // An older one that is still fed beside the active one.
+            Some(active) if active.opening.edition.number > moved.edition => Told::Known,
+            Some(_) | None => Told::OfUnknownEdition,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    News,
+    Known,
+    OfUnknownEdition,
+}
+
+impl Active {
+    fn of(edition: Edition) -> Self {
+        // The schema's name is made of a model's name and a number: nothing to escape.
+        let statement = format!(
+            "begin isolation level repeatable read read only; set local search_path to {}",
+            edition.schema()
+        );
+        Self {
+            opening: Arc::new(Opening {
+                edition,
+                statement: statement.into(),
+            }),
+            next_offsets: NextOffsets::default(),
+        }
+    }
+}
+
+/// By topic and partition, everything below which is projected.
+#[derive(Default)]
+pub(crate) struct NextOffsets(HashMap<String, HashMap<i32, i64>>);
+
+impl NextOffsets {
+    pub fn of(checkpoints: Vec<Checkpoint>) -> Self {
+        let mut all = Self::default();
+        for checkpoint in checkpoints {
+            all.advance(
+                checkpoint.topic,
+                checkpoint.partition,
+                checkpoint.next_offset,
+            );
+        }
+        all
+    }
+
+    pub fn contain(&self, marks: &[PositionMark]) -> bool {
+        marks.iter().all(|mark| {
+            self.get(&mark.position)
+                .is_some_and(|next| next > mark.position.offset)
+        })
+    }
+
+    fn get(&self, position: &Position) -> Option<i64> {
+        self.0
+            .get(&position.topic)?
+            .get(&position.partition)
+            .copied()
+    }
+
+    /// Notifications may come late, so never back.
+    fn advance(&mut self, topic: String, partition: i32, to: i64) -> bool {
+        let next = self
+            .0
+            .entry(topic)
+            .or_default()
+            .entry(partition)
+            .or_insert(-1);
+        let news = to > *next;
+        *next = to.max(*next);
+        news
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_side(edition: i32) -> ReadSide {
+        ReadSide::of(vec![Row {
+            edition: Edition {
+                model: "board".into(),
+                number: edition,
+                version: 1,
+            },
+            topic: Some("t".into()),
+            partition: Some(0),
+            next_offset: Some(5),
+        }])
+    }
+
+    fn moved(edition: i32, next_offset: i64) -> CheckpointMoved {
+        CheckpointMoved {
+            model: "board".into(),
+            edition,
+            topic: "t".into(),
+            partition: 0,
+            next_offset,
+        }
+    }
+
+    fn mark(partition: i32, offset: i64) -> PositionMark {
+        let topic = "t".into();
+        PositionMark {
+            position: Position {
+                topic,
+                partition,
+                offset,
+            },
+            stream: None,
+        }
+    }
+
+    #[test]
+    fn a_mark_is_seen_when_the_checkpoint_is_above_it() {
+        let read_side = read_side(1);
+        assert!(read_side.contains("board", &[mark(0, 4)]));
+        assert!(!read_side.contains("board", &[mark(0, 5)]));
+        assert!(!read_side.contains("board", &[mark(0, i64::MAX)]));
+        assert!(!read_side.contains("board", &[mark(0, 4), mark(1, 0)]));
+        assert!(!read_side.contains("another", &[mark(0, 4)]));
+    }
+
+    #[test]
+    fn a_late_notification_does_not_take_a_checkpoint_back() {
+        let mut read_side = read_side(1);
+        assert_eq!(read_side.told(moved(1, 9)), Told::News);
+        assert_eq!(read_side.told(moved(1, 7)), Told::Known);
+        assert!(read_side.contains("board", &[mark(0, 8)]));
+    }
+
+    #[test]
+    fn only_the_active_edition_counts() {
+        let mut read_side = read_side(2);
+        assert_eq!(read_side.told(moved(1, 9)), Told::Known);
+        assert!(!read_side.contains("board", &[mark(0, 5)]));
+        assert_eq!(read_side.told(moved(3, 9)), Told::OfUnknownEdition);
+        assert!(!read_side.contains("board", &[mark(0, 5)]));
+    }
+}
