@@ -6,7 +6,7 @@ use tokio::sync::Semaphore;
 use crate::error::Error;
 
 /// Bytes of schema text up to which the work is over sooner than it is handed over.
-const SHORT: usize = 16 * 1024;
+const SHORT: usize = 4 * 1024;
 /// A megabyte of hostile JSON takes some 30 MB while it is read.
 static LONG_ONES: Semaphore = Semaphore::const_new(2);
 

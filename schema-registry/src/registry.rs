@@ -12,7 +12,8 @@ use crate::error::Error;
 use crate::level::{Earlier, Level};
 use crate::offload;
 use crate::settings::Settings;
-use crate::store::{self, Deleted, Page, Place, Registered, StoredSchema, SubjectVersion};
+use crate::store::{Deleted, Page, Place, Registered, StoredSchema, SubjectVersion};
+use crate::store::{deletion, listing, registration, settings};
 use crate::subject::{Subject, VersionNumber};
 
 /// The schema registry. It keeps nothing but the pool: any number of them may work on one database.
@@ -56,21 +57,22 @@ impl Registry {
         }
         let mut candidate = Candidate::read(submitted).await?;
         if let Some(registered) =
-            store::find_registered(&self.pool, subject, &candidate.content).await?
+            registration::find_registered(&self.pool, subject, &candidate.content).await?
         {
             return Ok(registered);
         }
         let mut transaction = self.pool.begin().await?;
-        store::lock_subject(&mut transaction, subject).await?;
+        registration::lock_subject(&mut transaction, subject).await?;
         let level = effective_settings(&mut transaction, Some(subject))
             .await?
             .level();
-        let earlier = store::earlier(&mut *transaction, subject, level.is_transitive()).await?;
+        let earlier =
+            registration::earlier(&mut *transaction, subject, level.is_transitive()).await?;
         if let Some(previous) = earlier.first() {
             candidate.content.inherit(previous);
         }
         if let Some(registered) =
-            store::find_registered(&mut *transaction, subject, &candidate.content).await?
+            registration::find_registered(&mut *transaction, subject, &candidate.content).await?
         {
             return Ok(registered);
         }
@@ -81,8 +83,8 @@ impl Registry {
                 objections,
             });
         }
-        let id = store::intern(&mut transaction, &candidate.content).await?;
-        let version = store::append_version(&mut transaction, subject, id).await?;
+        let id = registration::intern(&mut transaction, &candidate.content).await?;
+        let version = registration::append_version(&mut transaction, subject, id).await?;
         transaction.commit().await?;
         tracing::info!(%subject, version, id, "registered version {version} of {subject} with id {id}");
         Ok(Registered { id, version })
@@ -96,7 +98,7 @@ impl Registry {
         deleted: Deleted,
     ) -> Result<SubjectVersion, Error> {
         let candidate = Candidate::read(submitted).await?;
-        match store::look_up(&self.pool, subject, &candidate.content, deleted).await? {
+        match listing::look_up(&self.pool, subject, &candidate.content, deleted).await? {
             Some(found) => Ok(found),
             None => {
                 self.versions(subject, deleted).await?;
@@ -111,12 +113,12 @@ impl Registry {
         deleted: Deleted,
         page: Page,
     ) -> Result<Vec<String>, Error> {
-        Ok(store::subjects(&self.pool, prefix, deleted, page).await?)
+        Ok(listing::subjects(&self.pool, prefix, deleted, page).await?)
     }
 
     /// The numbers of the subject's versions; an error if there are none.
     pub async fn versions(&self, subject: &Subject, deleted: Deleted) -> Result<Vec<i32>, Error> {
-        match store::version_numbers(&self.pool, subject, deleted).await? {
+        match listing::version_numbers(&self.pool, subject, deleted).await? {
             versions if versions.is_empty() => Err(Error::SubjectNotFound(subject.clone())),
             versions => Ok(versions),
         }
@@ -128,7 +130,7 @@ impl Registry {
         version: VersionNumber,
         deleted: Deleted,
     ) -> Result<SubjectVersion, Error> {
-        match store::version(&self.pool, subject, version, deleted).await? {
+        match listing::version(&self.pool, subject, version, deleted).await? {
             Some(found) => Ok(found),
             None => {
                 self.versions(subject, deleted).await?;
@@ -145,18 +147,18 @@ impl Registry {
         latest_only: bool,
         page: Page,
     ) -> Result<Vec<SubjectVersion>, Error> {
-        Ok(store::schemas(&self.pool, prefix, deleted, latest_only, page).await?)
+        Ok(listing::schemas(&self.pool, prefix, deleted, latest_only, page).await?)
     }
 
     pub async fn schema_by_id(&self, id: i32) -> Result<StoredSchema, Error> {
-        store::schema_by_id(&self.pool, id)
+        listing::schema_by_id(&self.pool, id)
             .await?
             .ok_or(Error::IdNotFound(id))
     }
 
     /// The subjects and versions that have the schema.
     pub async fn places(&self, id: i32, deleted: Deleted) -> Result<Vec<Place>, Error> {
-        match store::places(&self.pool, id, deleted).await? {
+        match listing::places(&self.pool, id, deleted).await? {
             places if places.is_empty() => Err(Error::IdNotFound(id)),
             places => Ok(places),
         }
@@ -176,10 +178,10 @@ impl Registry {
             .await?
             .level();
         let earlier = match version {
-            None => store::earlier(&mut *connection, subject, level.is_transitive()).await?,
+            None => registration::earlier(&mut *connection, subject, level.is_transitive()).await?,
             Some(version) => {
                 let found =
-                    store::version(&mut *connection, subject, version, Deleted::Without).await?;
+                    listing::version(&mut *connection, subject, version, Deleted::Without).await?;
                 if found.is_none() && version != VersionNumber::Latest {
                     return Err(Error::VersionNotFound(version));
                 }
@@ -198,23 +200,23 @@ impl Registry {
         permanent: bool,
     ) -> Result<Vec<i32>, Error> {
         let mut transaction = self.pool.begin().await?;
-        store::lock_subject(&mut transaction, subject).await?;
-        if store::version_numbers(&mut *transaction, subject, Deleted::With)
+        registration::lock_subject(&mut transaction, subject).await?;
+        if listing::version_numbers(&mut *transaction, subject, Deleted::With)
             .await?
             .is_empty()
         {
             return Err(Error::SubjectNotFound(subject.clone()));
         }
-        let lives = !store::version_numbers(&mut *transaction, subject, Deleted::Without)
+        let lives = !listing::version_numbers(&mut *transaction, subject, Deleted::Without)
             .await?
             .is_empty();
         let versions = match (permanent, lives) {
             (true, true) => return Err(Error::SubjectNotSoftDeleted(subject.clone())),
             (false, false) => return Err(Error::SubjectSoftDeleted(subject.clone())),
-            (true, false) => store::hard_delete(&mut transaction, subject, None).await?,
-            (false, true) => store::soft_delete(&mut transaction, subject, None).await?,
+            (true, false) => deletion::remove(&mut transaction, subject, None).await?,
+            (false, true) => deletion::mark(&mut transaction, subject, None).await?,
         };
-        store::delete_settings(&mut *transaction, Some(subject)).await?;
+        settings::delete(&mut *transaction, Some(subject)).await?;
         transaction.commit().await?;
         tracing::info!(%subject, permanent, "deleted subject {subject}");
         Ok(versions)
@@ -228,12 +230,12 @@ impl Registry {
         permanent: bool,
     ) -> Result<i32, Error> {
         let mut transaction = self.pool.begin().await?;
-        store::lock_subject(&mut transaction, subject).await?;
+        registration::lock_subject(&mut transaction, subject).await?;
         let Some(found) =
-            store::version(&mut *transaction, subject, version, Deleted::With).await?
+            listing::version(&mut *transaction, subject, version, Deleted::With).await?
         else {
             return Err(
-                match store::version_numbers(&mut *transaction, subject, Deleted::With).await? {
+                match listing::version_numbers(&mut *transaction, subject, Deleted::With).await? {
                     versions if versions.is_empty() => Error::SubjectNotFound(subject.clone()),
                     _ => Error::VersionNotFound(version),
                 },
@@ -243,10 +245,10 @@ impl Registry {
             (true, false) => return Err(Error::VersionNotSoftDeleted(subject.clone(), version)),
             (false, true) => return Err(Error::VersionSoftDeleted(subject.clone(), version)),
             (true, true) => {
-                store::hard_delete(&mut transaction, subject, Some(found.version)).await?
+                deletion::remove(&mut transaction, subject, Some(found.version)).await?
             }
             (false, false) => {
-                store::soft_delete(&mut transaction, subject, Some(found.version)).await?
+                deletion::mark(&mut transaction, subject, Some(found.version)).await?
             }
         };
         transaction.commit().await?;
@@ -269,18 +271,18 @@ impl Registry {
         if default_to_global {
             return effective_settings(&mut *self.pool.acquire().await?, Some(subject)).await;
         }
-        let own = store::settings(&self.pool, Some(subject)).await?;
+        let own = settings::find(&self.pool, Some(subject)).await?;
         own.ok_or_else(|| Error::NoSubjectConfig(subject.clone()))
     }
 
     /// Adds to the settings of the subject, or of the registry if there is none.
     pub async fn set(&self, subject: Option<&Subject>, settings: &Settings) -> Result<(), Error> {
-        Ok(store::add_settings(&self.pool, subject, settings).await?)
+        Ok(settings::add(&self.pool, subject, settings).await?)
     }
 
     /// Removes the settings, so that those above them hold; answers with what they were.
     pub async fn delete_settings(&self, subject: Option<&Subject>) -> Result<Settings, Error> {
-        let deleted = store::delete_settings(&self.pool, subject).await?;
+        let deleted = settings::delete(&self.pool, subject).await?;
         match (deleted, subject) {
             (Some(settings), Some(_)) => Ok(settings),
             (None, Some(subject)) => Err(Error::SubjectNotFound(subject.clone())),
@@ -301,13 +303,13 @@ async fn effective_settings(
     connection: &mut sqlx::PgConnection,
     subject: Option<&Subject>,
 ) -> Result<Settings, Error> {
-    let global = store::settings(&mut *connection, None)
+    let global = settings::find(&mut *connection, None)
         .await?
         .unwrap_or_default()
         .or_default();
     match subject {
         None => Ok(global),
-        Some(_) => Ok(store::settings(connection, subject)
+        Some(_) => Ok(settings::find(connection, subject)
             .await?
             .unwrap_or_default()
             .or(&global)),

@@ -13,7 +13,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{AvroSchema, Field, Fields, Named, Primitive, Shape, TypeId};
+use super::rules::{SeveralFields, Step, lacking, pointer, promotes, written_field};
+use super::{AvroSchema, Fields, Named, Shape, TypeId};
 
 /// A place where the reader cannot read what the writer writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +44,7 @@ pub struct TooComplex;
 /// Deeper than any schema that is used, and shallow enough for a thread's stack.
 const DEEPEST: usize = 200;
 /// Pairs of types that one comparison may look at, some 50 ms.
-const MOST_STEPS: usize = 500_000;
+const MOST_STEPS: usize = 200_000;
 /// More differences than these say nothing new.
 const MOST_DIFFERENCES: usize = 100;
 
@@ -96,12 +97,6 @@ struct Comparison<'a> {
     steps: usize,
     /// The outermost open pair that was assumed to fit since this was last reset.
     lowest_assumed: usize,
-}
-
-#[derive(Clone, Copy)]
-enum Step {
-    Key(&'static str),
-    Index(usize),
 }
 
 impl<'a> Comparison<'a> {
@@ -363,54 +358,4 @@ impl<'a> Comparison<'a> {
             });
         }
     }
-}
-
-struct SeveralFields;
-
-/// The field that a reader's field takes its value from: of its name or one of its aliases.
-fn written_field<'w>(
-    field: &Field,
-    writer: &'w Fields,
-) -> Result<Option<&'w Field>, SeveralFields> {
-    let mut names: Vec<&str> = field.aliases.iter().map(String::as_str).collect();
-    names.push(&field.name);
-    names.sort_unstable();
-    names.dedup();
-    let mut matching = names.into_iter().filter_map(|name| writer.named(name));
-    match (matching.next(), matching.next()) {
-        (found, None) => Ok(found),
-        (_, Some(_)) => Err(SeveralFields),
-    }
-}
-
-fn promotes(from: Primitive, to: Primitive) -> bool {
-    use Primitive::{Bytes, Double, Float, Int, Long, String};
-    from == to
-        || matches!(
-            (from, to),
-            (Int, Long | Float | Double)
-                | (Long, Float | Double)
-                | (Float, Double)
-                | (String, Bytes)
-                | (Bytes, String)
-        )
-}
-
-fn lacking(written: &Shape) -> String {
-    format!(
-        "reader union lacking writer type: {}",
-        written.kind().to_uppercase()
-    )
-}
-
-fn pointer(path: &[Step]) -> String {
-    if path.is_empty() {
-        return "/".to_owned();
-    }
-    path.iter()
-        .map(|step| match step {
-            Step::Key(key) => format!("/{key}"),
-            Step::Index(index) => format!("/{index}"),
-        })
-        .collect()
 }

@@ -6,11 +6,15 @@
 //! `apache-avro` crate, whose compatibility check answers differently from Java's; the tests hold
 //! the two against each other.
 
+mod attributes;
 mod canonical;
 mod compatibility;
 mod default;
+mod endless;
+mod invalid;
 mod names;
 mod parse;
+mod rules;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -18,8 +22,8 @@ use serde_json::Value;
 
 pub(crate) use canonical::push_sorted;
 pub use compatibility::{Incompatibility, IncompatibilityKind, TooComplex, can_read};
+pub use invalid::InvalidSchema;
 use names::FullName;
-pub use parse::InvalidSchema;
 
 /// A valid Avro schema. Types that occur by name more than once are one node of the graph, so a
 /// recursive schema is a cycle.

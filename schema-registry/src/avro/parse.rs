@@ -8,50 +8,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
+use super::attributes::{attribute, custom, read_doc, read_named, read_strings};
 use super::default::check_defaults;
-use super::names::{is_name, is_namespace};
-use super::{AvroSchema, Field, Fields, FullName, Named, Primitive, Shape, Type, TypeId};
-
-/// Why a text is not an Avro schema.
-#[derive(Debug, thiserror::Error)]
-pub enum InvalidSchema {
-    #[error("the schema is not JSON, or nested deeper than 128 levels")]
-    NotJson(#[source] serde_json::Error),
-    #[error("a type is a name, an object or an array of types, not {0}")]
-    NotAType(&'static str),
-    #[error("`{0}` is no type, and no type of this name is defined before its use")]
-    UnknownType(String),
-    #[error("a {kind} needs an attribute `{attribute}`, {expected}")]
-    Attribute {
-        kind: &'static str,
-        attribute: &'static str,
-        expected: &'static str,
-    },
-    #[error(
-        "`{0}` is not a name: letters, digits and `_`, not a digit first; dots in full names only"
-    )]
-    BadName(String),
-    #[error("a type must not be named `{0}`, like a primitive type")]
-    NamedLikePrimitive(String),
-    #[error("`{0}` is defined twice")]
-    DefinedTwice(String),
-    #[error("record `{record}` has two fields `{field}`")]
-    DuplicateField { record: String, field: String },
-    #[error("enum `{name}` has the symbol `{symbol}` twice")]
-    DuplicateSymbol { name: String, symbol: String },
-    #[error("the default `{default}` is not a symbol of enum `{name}`")]
-    BadEnumDefault { name: String, default: String },
-    #[error("a union must not contain a union directly")]
-    NestedUnion,
-    #[error("a union has two branches of type `{0}`")]
-    DuplicateBranch(String),
-    #[error("the default of field `{field}` of record `{record}` {reason}")]
-    BadDefault {
-        record: String,
-        field: String,
-        reason: &'static str,
-    },
-}
+use super::endless::find_endless;
+use super::names::is_name;
+use super::{
+    AvroSchema, Field, Fields, FullName, InvalidSchema, Named, Primitive, Shape, Type, TypeId,
+};
 
 pub(super) fn parse(text: &str) -> Result<AvroSchema, InvalidSchema> {
     // serde_json stops at 128 levels, which bounds the recursion here and wherever a schema is
@@ -72,7 +35,10 @@ pub(super) fn parse(text: &str) -> Result<AvroSchema, InvalidSchema> {
         field,
         reason,
     })?;
-    Ok(schema)
+    match find_endless(&schema) {
+        Some(record) => Err(InvalidSchema::Endless(record.full())),
+        None => Ok(schema),
+    }
 }
 
 struct Parser {
@@ -332,93 +298,5 @@ impl Parser {
     fn add(&mut self, shape: Shape, attributes: BTreeMap<String, Value>) -> TypeId {
         self.types.push(Type { shape, attributes });
         TypeId(self.types.len() - 1)
-    }
-}
-
-fn read_named(
-    kind: &'static str,
-    object: &mut Map<String, Value>,
-    enclosing: &str,
-) -> Result<Named, InvalidSchema> {
-    let Some(Value::String(name)) = object.remove("name") else {
-        return Err(attribute(kind, "name", "a string"));
-    };
-    let namespace = match object.remove("namespace") {
-        None => enclosing.to_owned(),
-        Some(Value::String(namespace)) if is_namespace(&namespace) => namespace,
-        Some(namespace) => return Err(InvalidSchema::BadName(namespace.to_string())),
-    };
-    let name = FullName::parse(&name, &namespace).ok_or(InvalidSchema::BadName(name))?;
-    if name.namespace.is_empty() && Primitive::named(&name.name).is_some() {
-        return Err(InvalidSchema::NamedLikePrimitive(name.name));
-    }
-    let aliases = read_strings(kind, "aliases", object)?
-        .unwrap_or_default()
-        .into_iter()
-        .map(|alias| FullName::parse(&alias, &name.namespace).ok_or(InvalidSchema::BadName(alias)))
-        .collect::<Result<_, _>>()?;
-    Ok(Named {
-        name,
-        aliases,
-        doc: read_doc(object),
-    })
-}
-
-fn read_doc(object: &mut Map<String, Value>) -> Option<String> {
-    match object.remove("doc") {
-        Some(Value::String(doc)) => Some(doc),
-        _ => None,
-    }
-}
-
-fn read_strings(
-    kind: &'static str,
-    name: &'static str,
-    object: &mut Map<String, Value>,
-) -> Result<Option<Vec<String>>, InvalidSchema> {
-    let wrong = || attribute(kind, name, "an array of strings");
-    match object.remove(name) {
-        None => Ok(None),
-        Some(Value::Array(values)) => values
-            .into_iter()
-            .map(|value| {
-                if let Value::String(string) = value {
-                    Ok(string)
-                } else {
-                    Err(wrong())
-                }
-            })
-            .collect::<Result<_, _>>()
-            .map(Some),
-        Some(_) => Err(wrong()),
-    }
-}
-
-/// What is left of a type's attributes when those that the specification reserves are gone.
-/// `default` is reserved in enums only.
-fn custom(object: Map<String, Value>, is_enum: bool) -> BTreeMap<String, Value> {
-    const RESERVED: [&str; 10] = [
-        "aliases",
-        "doc",
-        "fields",
-        "items",
-        "name",
-        "namespace",
-        "size",
-        "symbols",
-        "type",
-        "values",
-    ];
-    object
-        .into_iter()
-        .filter(|(name, _)| !(RESERVED.contains(&name.as_str()) || is_enum && name == "default"))
-        .collect()
-}
-
-fn attribute(kind: &'static str, attribute: &'static str, expected: &'static str) -> InvalidSchema {
-    InvalidSchema::Attribute {
-        kind,
-        attribute,
-        expected,
     }
 }

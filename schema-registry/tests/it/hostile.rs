@@ -84,6 +84,8 @@ async fn schemas_that_break_a_rule_are_invalid() {
         r#"{"name":"f","type":"int"},{"name":"f","type":"int"}"#,
         r#"{"name":"f","type":{"type":"fixed","name":"R","size":1}}"#,
         r#"{"name":"f","type":"int","order":"up"}"#,
+        r#"{"name":"f","type":"R"}"#,
+        r#"{"name":"f","type":{"type":"record","name":"S","fields":[{"name":"g","type":["R"]}]}}"#,
         r#"{"name":"f","type":"int","default":"1"}"#,
         r#"{"name":"f","type":"int","default":2147483648}"#,
         r#"{"name":"f","type":"int","default":1.5}"#,
