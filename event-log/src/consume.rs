@@ -47,6 +47,10 @@ pub struct PartitionFeed {
 
 /// What comes out of a feed.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "ends are rare, and a box would cost each record an allocation"
+)]
 pub enum Arrival {
     Record(LogRecord),
     /// At this moment there was nothing more.

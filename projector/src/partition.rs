@@ -263,7 +263,9 @@ impl PartitionWorker {
             "{what} at {} partition {} offset {} cannot be {verb}: {reason}",
             self.at.topic,
             self.at.partition,
-            self.pending.first().map_or(self.at.place.next_offset, |it| it.position.offset),
+            self.pending
+                .first()
+                .map_or(self.at.place.next_offset, |it| it.position.offset),
         )
     }
 

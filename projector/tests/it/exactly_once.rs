@@ -1,0 +1,161 @@
+//! Rows and checkpoint move together, whoever crashes.
+
+use projector::{
+    model,
+    read_side::{CHANNEL, CheckpointMoved},
+};
+use sha2::{Digest, Sha256};
+use sqlx::postgres::PgListener;
+
+use crate::{
+    models::{Erasures, Note, Tally, written},
+    world::{World, until},
+};
+
+#[tokio::test]
+async fn events_become_rows_and_readers_are_notified() {
+    let (world, mut log) = World::new().await;
+    let running = world.start(vec![model::<Tally>()]);
+    running.ready().await;
+    let mut listener = PgListener::connect_with(&world.postgres).await.unwrap();
+    listener.listen(CHANNEL).await.unwrap();
+
+    let offset = log
+        .append("a", &[written("one", 3), written("two", 4)])
+        .await;
+    let moved: CheckpointMoved =
+        serde_json::from_str(listener.recv().await.unwrap().payload()).unwrap();
+    assert_eq!((moved.model.as_str(), moved.edition), ("tally", 1));
+    assert_eq!(moved.topic, log.topic());
+    assert_eq!(moved.partition, log.partition_of("a"));
+    assert_eq!(moved.next_offset, offset + 2);
+    let (events, weight, _) = world.tally("a").await.unwrap();
+    assert_eq!((events, weight), (2, 7));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn markers_between_the_events_are_passed_over() {
+    let (world, mut log) = World::new().await;
+    log.append("a", &[written("before", 1)]).await;
+    log.own_again().await;
+    log.append("a", &[written("after", 2)]).await;
+    let running = world.start(vec![model::<Tally>()]);
+    world.caught_up("tally", &log).await;
+    assert_eq!(world.tally("a").await.unwrap().1, 3);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn two_workers_of_one_model_apply_each_event_once() {
+    let (world, mut log) = World::new().await;
+    let one = world.start(vec![model::<Tally>()]);
+    let other = world.start(vec![model::<Tally>()]);
+    one.ready().await;
+    other.ready().await;
+    for i in 0..200 {
+        log.append(["a", "b", "c"][i % 3], &[written("x", 1), Note::Erased {}])
+            .await;
+    }
+    world.caught_up("tally", &log).await;
+    let mut total = 0;
+    for stream in ["a", "b", "c"] {
+        total += world.tally(stream).await.unwrap().0;
+    }
+    assert_eq!(total, 400);
+    // Both go on from here, the one that was overtaken too.
+    one.stop().await;
+    log.append("a", &[written("y", 1)]).await;
+    world.caught_up("tally", &log).await;
+    other.stop().await;
+}
+
+#[tokio::test]
+async fn a_restarted_worker_goes_on_where_it_was() {
+    let (world, mut log) = World::new().await;
+    let running = world.start(vec![model::<Tally>()]);
+    log.append("a", &[written("one", 1)]).await;
+    world.caught_up("tally", &log).await;
+    running.stop().await;
+
+    log.append("a", &[written("two", 10)]).await;
+    let running = world.start(vec![model::<Tally>()]);
+    world.caught_up("tally", &log).await;
+    let (events, weight, _) = world.tally("a").await.unwrap();
+    assert_eq!((events, weight), (2, 11));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn workers_that_crash_and_lose_connections_lose_and_double_nothing() {
+    let (world, mut log) = World::new().await;
+    let events: Vec<_> = (0..50).map(|i| written(&i.to_string(), 1)).collect();
+    for stream in ["a", "b", "c", "d"] {
+        log.append(stream, &events).await;
+    }
+    let expected = fold(&events);
+    for _ in 0..5 {
+        let running = world.start(vec![model::<Tally>()]);
+        until("some connection is in a transaction", async || {
+            cut_connections(&world).await > 0
+        })
+        .await;
+        drop(running);
+    }
+    let running = world.start(vec![model::<Tally>()]);
+    world.caught_up("tally", &log).await;
+    for stream in ["a", "b", "c", "d"] {
+        assert_eq!(
+            world.tally(stream).await,
+            Some(expected.clone()),
+            "{stream}"
+        );
+    }
+    running.stop().await;
+}
+
+/// Ends what is in the middle of writing the tally; answers how many there were.
+async fn cut_connections(world: &World) -> usize {
+    sqlx::query_scalar::<_, bool>(
+        "select pg_terminate_backend(pid) from pg_stat_activity
+         where datname = current_database() and pid <> pg_backend_pid()
+             and xact_start is not null and query like '%tally as t%'",
+    )
+    .fetch_all(&world.postgres)
+    .await
+    .map_or(0, |cut| cut.len())
+}
+
+#[tokio::test]
+async fn models_keep_checkpoints_of_their_own() {
+    let (world, mut log) = World::new().await;
+    let running = world.start(vec![model::<Tally>()]);
+    log.append("a", &[written("one", 1), Note::Erased {}]).await;
+    world.caught_up("tally", &log).await;
+    assert_eq!(world.edition("erasures").await, None);
+    running.stop().await;
+
+    // A model that comes later begins at the beginning; the other one stays where it is.
+    let running = world.start(vec![model::<Tally>(), model::<Erasures>()]);
+    log.append("a", &[Note::Erased {}]).await;
+    world.caught_up("erasures", &log).await;
+    world.caught_up("tally", &log).await;
+    assert_eq!(world.erasures().await, 2);
+    assert_eq!(world.tally("a").await.unwrap().0, 3);
+    running.stop().await;
+}
+
+/// What the tally of a stream with these events must be.
+pub fn fold(events: &[Note]) -> (i64, i64, String) {
+    let mut digest = String::new();
+    let mut sum = 0;
+    for event in events {
+        let (text, weight) = match event {
+            Note::Written { text, weight } => (text.as_str(), *weight),
+            Note::Erased {} => ("erased", 0),
+        };
+        digest = format!("{:x}", Sha256::digest(format!("{digest}{text}")));
+        sum += weight;
+    }
+    (events.len() as i64, sum, digest)
+}

@@ -1,0 +1,13 @@
+//! The projector on a real Kafka, a real Postgres and our own schema registry.
+
+// clippy.toml lets tests unwrap, but not the functions that they call.
+#![allow(clippy::unwrap_used)]
+
+mod editions;
+mod exactly_once;
+mod log;
+mod models;
+mod outages;
+mod poison;
+mod straight_fold;
+mod world;

@@ -1,0 +1,233 @@
+//! A log, a database and a registry of a test's own, and projectors on them.
+
+use std::time::{Duration, Instant};
+
+use dev_stack::DevStack;
+use event_log::{
+    avro::EventCodec,
+    cluster::Cluster,
+    registry::RegistryClient,
+    topics::{Generation, Purpose, TopicOptions, ensure_topic},
+};
+use projector::{
+    Config, Model,
+    read_side::{Edition, active_edition, checkpoint},
+};
+use service_kit::{Readiness, SecretUrl};
+use sqlx::{PgPool, postgres::PgPoolOptions};
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::{
+    log::Log,
+    models::{Note, schemas},
+};
+
+const PARTITIONS: i32 = 2;
+/// Long enough for a busy machine; nothing waits for it to pass.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub struct World {
+    pub cluster: Cluster,
+    pub generation: Generation,
+    pub postgres: PgPool,
+    pub registry: RegistryClient,
+    _registry: DropGuard,
+}
+
+/// A projector at work. Crashes when it is dropped.
+pub struct Running {
+    pub readiness: Readiness,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl World {
+    /// Without topics, and without schemas in the registry.
+    pub async fn bare(stack: &DevStack) -> Self {
+        // An error means that another test was first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let database = stack.fresh_database().await.unwrap();
+        let (_, name) = database.rsplit_once('_').unwrap();
+        let postgres = PgPoolOptions::new()
+            .max_connections(8)
+            .acquire_timeout(Duration::from_secs(5))
+            .connect_lazy(&database)
+            .unwrap();
+        let (registry, _registry) = serve_registry(&database).await;
+        Self {
+            cluster: Cluster::new(stack.kafka()),
+            generation: Generation {
+                name: format!("test-{name}"),
+                partitions: PARTITIONS,
+            },
+            postgres,
+            registry,
+            _registry,
+        }
+    }
+
+    pub async fn new() -> (Self, Log) {
+        let world = Self::bare(dev_stack::shared().await).await;
+        world.register_schemas().await;
+        world.make_topic().await;
+        let log = world.log().await;
+        (world, log)
+    }
+
+    pub async fn register_schemas(&self) {
+        let schemas = schemas();
+        for file in schemas.files() {
+            let subject = schemas.full_name(&file.event);
+            let began = Instant::now();
+            // Until the registry has its tables.
+            while let Err(error) = self.registry.register(&subject, &file.text).await {
+                assert!(
+                    error.is_temporary() && began.elapsed() < PATIENCE,
+                    "{error}"
+                );
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+
+    pub async fn make_topic(&self) {
+        let topic = self.generation.events_topic("notes");
+        let options = TopicOptions::default();
+        ensure_topic(&self.cluster, &topic, Purpose::Events, PARTITIONS, options)
+            .await
+            .unwrap();
+    }
+
+    pub async fn log(&self) -> Log {
+        let schemas = schemas();
+        let codec = EventCodec::<Note>::connect(&[&schemas], &self.registry).await;
+        Log::own(&self.cluster, &self.generation, codec.unwrap()).await
+    }
+
+    pub fn start(&self, models: Vec<Model>) -> Running {
+        let readiness = Readiness::new();
+        let stop = CancellationToken::new();
+        let config = Config {
+            cluster: self.cluster.clone(),
+            postgres: self.postgres.clone(),
+            registry: self.registry.clone(),
+            generation: self.generation.clone(),
+        };
+        let task = tokio::spawn({
+            let (readiness, stop) = (readiness.clone(), stop.clone());
+            async move {
+                projector::run(config, models, vec![schemas()], &readiness, stop)
+                    .await
+                    .unwrap();
+            }
+        });
+        Running {
+            readiness,
+            stop,
+            task,
+        }
+    }
+
+    /// Waits until the active edition has projected everything that is in the log.
+    pub async fn caught_up(&self, model: &str, log: &Log) {
+        for partition in 0..PARTITIONS {
+            if let Some(end) = log.end_of(partition) {
+                until(&format!("{model} is at {partition}:{end}"), async || {
+                    self.checkpoint(model, log, partition).await == Some(end)
+                })
+                .await;
+            }
+        }
+    }
+
+    pub async fn checkpoint(&self, model: &str, log: &Log, partition: i32) -> Option<i64> {
+        let edition = self.edition(model).await?;
+        checkpoint(&self.postgres, &edition, &log.topic(), partition)
+            .await
+            .unwrap()
+    }
+
+    pub async fn edition(&self, model: &str) -> Option<Edition> {
+        // Before the migration there is no table to ask.
+        active_edition(&self.postgres, model).await.ok().flatten()
+    }
+
+    /// What the tally has of a stream: events, weight, digest.
+    pub async fn tally(&self, stream: &str) -> Option<(i64, i64, String)> {
+        sqlx::query_as("select events, weight, digest from rm_tally_e1.tally where stream = $1")
+            .bind(format!("main/note/{stream}"))
+            .fetch_optional(&self.postgres)
+            .await
+            .unwrap()
+    }
+
+    pub async fn erasures(&self) -> i64 {
+        sqlx::query_scalar("select count(*) from rm_erasures_e1.erasures")
+            .fetch_one(&self.postgres)
+            .await
+            .unwrap()
+    }
+
+    pub async fn execute(&self, sql: &'static str) {
+        sqlx::raw_sql(sql).execute(&self.postgres).await.unwrap();
+    }
+}
+
+impl Running {
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        (&mut self.task).await.unwrap();
+    }
+
+    /// Waits until the model says that it cannot go on, with a reason that contains `part`.
+    pub async fn troubled(&self, model: &str, part: &str) {
+        let component = format!("read model {model}");
+        until(&format!("{component} is not ready: {part}"), async || {
+            let report = self.readiness.report();
+            let state = report.components.get(&component);
+            let reason = state.and_then(|state| state.reason.as_deref());
+            reason.is_some_and(|reason| reason.contains(part))
+        })
+        .await;
+    }
+
+    pub async fn ready(&self) {
+        tokio::time::timeout(PATIENCE, self.readiness.until_ready())
+            .await
+            .unwrap_or_else(|_| panic!("not ready: {:?}", self.readiness.report()));
+    }
+
+    pub fn is_ready(&self, model: &str) -> bool {
+        self.readiness.report().components[&format!("read model {model}")].ready
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.stop.cancel();
+    }
+}
+
+/// Returns as soon as the condition holds.
+pub async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+    let began = Instant::now();
+    while !condition().await {
+        assert!(began.elapsed() < PATIENCE, "in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn serve_registry(database: &str) -> (RegistryClient, DropGuard) {
+    let config = schema_registry::Config {
+        address: "127.0.0.1:0".into(),
+        postgres: SecretUrl::new(database),
+        ..Default::default()
+    };
+    let service = schema_registry::Service::bind(config).await.unwrap();
+    let client = RegistryClient::new(&format!("http://{}", service.address())).unwrap();
+    let stop = CancellationToken::new();
+    tokio::spawn(service.serve(stop.clone()));
+    (client, stop.drop_guard())
+}
