@@ -25,6 +25,9 @@ pub struct Config {
     /// How many reads may wait at a time; further ones are answered with 503 `busy`.
     #[serde(default = "defaults::waiting_reads")]
     pub waiting_reads: usize,
+    /// How often the tables are looked at while a read waits, in case a notification was lost.
+    #[serde(default = "defaults::poll_ms")]
+    pub poll_ms: u64,
     /// Postgres cancels a statement that takes longer.
     #[serde(default = "defaults::statement_timeout_ms")]
     pub statement_timeout_ms: u64,
@@ -40,12 +43,18 @@ impl Config {
             connections: defaults::connections(),
             position_wait_ms: defaults::position_wait_ms(),
             waiting_reads: defaults::waiting_reads(),
+            poll_ms: defaults::poll_ms(),
             statement_timeout_ms: defaults::statement_timeout_ms(),
         }
     }
 
     pub(crate) fn position_wait(&self) -> Duration {
         Duration::from_millis(self.position_wait_ms)
+    }
+
+    pub(crate) fn poll(&self) -> Duration {
+        // An interval of nothing is a panic.
+        Duration::from_millis(self.poll_ms.max(1))
     }
 }
 
@@ -68,6 +77,10 @@ mod defaults {
 
     pub fn waiting_reads() -> usize {
         1_000
+    }
+
+    pub fn poll_ms() -> u64 {
+        250
     }
 
     pub fn statement_timeout_ms() -> u64 {

@@ -31,6 +31,7 @@ pub use openapi::openapi;
 pub use page::{Listed, Page, PageParams};
 pub use parameters::Query;
 pub use position::POSITION;
+pub use read_side::{Served, served};
 pub use reader::{Reader, Reads};
 pub use server::{QueryService, RunError, run};
 pub use snapshot::{Snapshot, TenantQuery};

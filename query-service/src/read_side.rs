@@ -4,7 +4,10 @@
 use std::{collections::HashMap, sync::Arc};
 
 use event_log::{Position, position::PositionMark};
-use projector::read_side::{Checkpoint, CheckpointMoved, Edition};
+use projector::{
+    ReadModel,
+    read_side::{Checkpoint, CheckpointMoved, Edition},
+};
 use sqlx::FromRow;
 
 /// A row for each partition of each active edition; one without a partition for an edition that
@@ -22,6 +25,33 @@ pub(crate) struct Row {
     topic: Option<String>,
     partition: Option<i32>,
     next_offset: Option<i64>,
+}
+
+/// A read model that this process's queries read, in the version of its code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Served {
+    pub(crate) name: &'static str,
+    pub(crate) version: u32,
+}
+
+/// Names a read model to the service, whose readiness then says whether it can be read.
+pub const fn served<M: ReadModel>() -> Served {
+    Served {
+        name: M::NAME,
+        version: M::VERSION,
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotServed {
+    #[error("the read model `{model}` is not built yet; the projector does it")]
+    NotBuilt { model: &'static str },
+    #[error(
+        "the read model `{}` is built in version {built}, and this process reads version {}",
+        model.name,
+        model.version
+    )]
+    OtherVersion { model: Served, built: i32 },
 }
 
 #[derive(Default)]
@@ -61,9 +91,17 @@ impl ReadSide {
         Self { active }
     }
 
-    /// `None` while the model has no edition to be read.
-    pub fn opening(&self, model: &str) -> Option<&Arc<Opening>> {
-        self.active.get(model).map(|active| &active.opening)
+    /// How to open the edition that this model's code reads.
+    pub fn opening(&self, model: Served) -> Result<&Arc<Opening>, NotServed> {
+        let active = self
+            .active
+            .get(model.name)
+            .ok_or(NotServed::NotBuilt { model: model.name })?;
+        let built = active.opening.edition.version;
+        if i64::from(built) != i64::from(model.version) {
+            return Err(NotServed::OtherVersion { model, built });
+        }
+        Ok(&active.opening)
     }
 
     pub fn contains(&self, model: &str, marks: &[PositionMark]) -> bool {

@@ -20,7 +20,7 @@ use crate::{
     config::Config,
     failure::{ReadFailed, unavailable},
     position,
-    read_side::{NextOffsets, Opening, ReadSide},
+    read_side::{NextOffsets, Opening, ReadSide, served},
     snapshot::Snapshot,
 };
 
@@ -79,18 +79,9 @@ impl Reads {
 
     fn opening<M: ReadModel>(&self) -> Result<Arc<Opening>, Problem> {
         let read_side = self.0.read_side.borrow();
-        match read_side.opening(M::NAME) {
-            Some(opening) if opening.edition.version as u32 == M::VERSION => Ok(opening.clone()),
-            Some(opening) => Err(unavailable(format!(
-                "the read model `{}` is served in its version {}, and this process reads version {}",
-                M::NAME,
-                opening.edition.version,
-                M::VERSION
-            ))),
-            None => Err(unavailable(format!(
-                "the read model `{}` is not built yet",
-                M::NAME
-            ))),
+        match read_side.opening(served::<M>()) {
+            Ok(opening) => Ok(opening.clone()),
+            Err(not_served) => Err(unavailable(not_served.to_string())),
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     admission::{Declared, admit},
     config::Config,
     openapi,
-    read_side::ReadSide,
+    read_side::{ReadSide, Served},
     reader::Reads,
     watch::Watcher,
 };
@@ -37,12 +37,13 @@ pub enum RunError {
 /// Serves these queries until shutdown; see [`QueryService::bind`].
 pub async fn run(
     config: Config,
+    models: Vec<Served>,
     queries: Vec<OpenApiRouter<Reads>>,
     verifier: Verifier,
     readiness: Readiness,
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
-    let service = QueryService::bind(config, queries, verifier, readiness).await?;
+    let service = QueryService::bind(config, models, queries, verifier, readiness).await?;
     service.serve(shutdown).await;
     Ok(())
 }
@@ -55,8 +56,9 @@ pub struct QueryService {
 }
 
 impl QueryService {
-    /// Listens, and is ready to serve. Postgres need not be there yet: the component `postgres`
-    /// of the readiness says whether it is, and reads are answered with 503 until it is.
+    /// Listens, and is about to serve. Postgres need not be there yet: the component `postgres`
+    /// of the readiness says whether it is, and one `read-model:<name>` for each of the models
+    /// whether it can be read. Until then reads are answered with 503.
     ///
     /// `/openapi.json`, `/health/live`, `/health/ready` and `/metrics` are open to everybody;
     /// the queries want a bearer token.
@@ -65,6 +67,7 @@ impl QueryService {
     /// If two contexts have the same route.
     pub async fn bind(
         config: Config,
+        models: Vec<Served>,
         queries: Vec<OpenApiRouter<Reads>>,
         verifier: Verifier,
         readiness: Readiness,
@@ -82,7 +85,17 @@ impl QueryService {
                 .acquire_timeout(ACQUIRE_TIMEOUT)
                 .connect_lazy_with(options.clone()),
             read_side: told,
+            poll: config.poll(),
             component: readiness.component("postgres"),
+            models: models
+                .into_iter()
+                .map(|model| {
+                    (
+                        model,
+                        readiness.component(&format!("read-model:{}", model.name)),
+                    )
+                })
+                .collect(),
         };
         let postgres = read_pool(&config, options);
         let reads = Reads::new(&config, postgres, read_side);

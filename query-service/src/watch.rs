@@ -18,15 +18,13 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 
-use crate::read_side::{self, ReadSide, Told};
+use crate::read_side::{self, ReadSide, Served, Told};
 
-/// How often the tables are read while a request waits, in case a notification was lost.
-const POLL: Duration = Duration::from_millis(250);
-/// The same on a standby, where there are no notifications.
+/// How often at least the tables are read on a standby while a request waits.
 const POLL_OF_A_STANDBY: Duration = Duration::from_millis(50);
 /// How often they are read while nobody waits: to see that Postgres is there, and which edition
-/// is active should that not have been told.
-const LOOK_AROUND: Duration = Duration::from_secs(5);
+/// is active, which nobody tells.
+const LOOK_AROUND: Duration = Duration::from_secs(1);
 /// Postgres is away when it takes longer to read a few rows.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 const RETRY_AFTER: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
@@ -38,7 +36,10 @@ pub(crate) struct Watcher {
     /// Its own, so that reads which use up all connections cannot keep it from seeing.
     pub postgres: PgPool,
     pub read_side: watch::Sender<ReadSide>,
+    /// How often the tables are read while a request waits, in case a notification was lost.
+    pub poll: Duration,
     pub component: Component,
+    pub models: Vec<(Served, Component)>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -77,8 +78,8 @@ impl Watcher {
         self.component.ready();
 
         let mut poll = interval(match listener {
-            Some(_) => POLL,
-            None => POLL_OF_A_STANDBY,
+            Some(_) => self.poll,
+            None => self.poll.min(POLL_OF_A_STANDBY),
         });
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut looked = Instant::now();
@@ -126,7 +127,14 @@ impl Watcher {
                 }
                 _ => WatchError::Read(error),
             })?;
-        self.read_side.send_replace(ReadSide::of(rows));
+        let read_side = ReadSide::of(rows);
+        for (model, component) in &self.models {
+            match read_side.opening(*model) {
+                Ok(_) => component.ready(),
+                Err(not_served) => component.not_ready(not_served.to_string()),
+            }
+        }
+        self.read_side.send_replace(read_side);
         Ok(())
     }
 

@@ -5,6 +5,7 @@
 
 mod admission;
 mod board;
+mod measure;
 mod outage;
 mod pages;
 mod snapshots;
@@ -15,7 +16,7 @@ use std::{future::Future, net::SocketAddr, time::Duration};
 
 use event_log::{Position, PositionToken};
 use kernel::{Actor, Tenant};
-use query_service::{Config, POSITION, QueryService};
+use query_service::{Config, POSITION, QueryService, served};
 use reqwest::{Response, StatusCode};
 use serde_json::Value;
 use service_kit::{DevKey, Readiness, SecretUrl, TokenRequest};
@@ -43,12 +44,12 @@ async fn start() -> Running {
 
 async fn start_with(configure: impl FnOnce(&mut Config)) -> Running {
     let url = dev_stack::shared().await.fresh_database().await.unwrap();
+    let postgres = PgPool::connect(&url).await.unwrap();
+    projector::read_side::migrate(&postgres).await.unwrap();
+    board::build(&postgres, 1).await;
+    board::activate(&postgres, 1).await;
+    postgres.close().await;
     let running = start_on(&url, configure).await;
-    projector::read_side::migrate(&running.postgres)
-        .await
-        .unwrap();
-    board::build(&running.postgres, 1).await;
-    board::activate(&running.postgres, 1).await;
     running.readiness.until_ready().await;
     running
 }
@@ -60,8 +61,8 @@ async fn start_on(url: &str, configure: impl FnOnce(&mut Config)) -> Running {
     configure(&mut config);
     let key = DevKey::generate();
     let readiness = Readiness::new();
-    let queries = vec![board::queries()];
-    let service = QueryService::bind(config, queries, key.verifier(), readiness.clone())
+    let (models, queries) = (vec![served::<board::Board>()], vec![board::queries()]);
+    let service = QueryService::bind(config, models, queries, key.verifier(), readiness.clone())
         .await
         .unwrap();
     // reqwest asks for a provider even where no TLS is spoken; the first call installs it.

@@ -49,16 +49,18 @@ async fn reads_go_on_by_themselves_when_postgres_is_back() {
     projector::read_side::migrate(&running.postgres)
         .await
         .unwrap();
-    timeout(Duration::from_secs(10), running.readiness.until_ready())
-        .await
-        .unwrap();
+    until("the missing model is told", async || {
+        let report = running.readiness.report();
+        report.components["postgres"].ready && !report.ready
+    })
+    .await;
     problem(running.get("/v1/tasks").await, 503, "read-side-unavailable").await;
     board::build(&running.postgres, 1).await;
     board::activate(&running.postgres, 1).await;
-    until("the model is read", async || {
-        running.get("/v1/tasks").await.status() == 200
-    })
-    .await;
+    timeout(Duration::from_secs(10), running.readiness.until_ready())
+        .await
+        .unwrap();
+    assert_eq!(running.get("/v1/tasks").await.status(), 200);
 
     let waiting = tokio::spawn(running.get_waiting("/v1/tasks", 0));
     server.kill().await;
