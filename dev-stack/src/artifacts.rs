@@ -104,11 +104,11 @@ fn run_maven(into: &Path, log: &Path) -> Result<(), StackError> {
         return Ok(());
     }
     let text = fs::read_to_string(log).unwrap_or_default();
-    let first_error = text.lines().find_map(|line| line.strip_prefix("[ERROR] "));
-    let reason = first_error
-        .or_else(|| text.lines().last())
-        .unwrap_or("it printed nothing")
-        .to_owned();
+    let mut errors = text
+        .lines()
+        .filter_map(|line| Some(line.split_once("[ERROR]")?.1));
+    let reason = errors.find(|error| !error.trim().is_empty());
+    let reason = reason.map_or_else(|| "it gave no reason".into(), |reason| reason.trim().into());
     Err(StackError::Fetch {
         reason,
         log: log.to_path_buf(),

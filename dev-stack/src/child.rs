@@ -103,9 +103,7 @@ impl Launch {
         let pid = Pid::from_raw(pid as i32).expect("a started process has an id above zero");
         Ok(Child { pid, exit })
     }
-}
 
-impl Launch {
     /// Runs a command that ends by itself. It is killed, with what it has started, when nobody waits for it any more.
     pub async fn run_to_the_end(&self, what: &'static str) -> Result<(), StackError> {
         struct KilledWhenDropped(Child);

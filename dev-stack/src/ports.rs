@@ -1,7 +1,9 @@
 //! Ports on loopback for the servers.
 
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::net::TcpListener;
+use std::sync::Mutex;
 
 use crate::error::StackError;
 
@@ -29,7 +31,7 @@ impl Port {
         let start = RandomState::new().hash_one(0_u8);
         (0..u64::from(span))
             .map(|step| LOWEST + (start.wrapping_add(step) % u64::from(span)) as u16)
-            .find(|port| is_free(*port))
+            .find(|port| is_free(*port) && is_first_to_get(*port))
             .map(Port)
             .ok_or(StackError::PortInUse {
                 server,
@@ -40,6 +42,12 @@ impl Port {
     pub fn number(self) -> u16 {
         self.0
     }
+}
+
+/// A port is looked for some time before its server listens there, and stacks of one process start side by side.
+fn is_first_to_get(port: u16) -> bool {
+    static HANDED_OUT: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    HANDED_OUT.lock().is_ok_and(|mut ports| ports.insert(port))
 }
 
 fn is_free(port: u16) -> bool {

@@ -194,9 +194,8 @@ impl Source {
     fn place(self, server: Option<Server>) -> Place {
         let address = match (self, &server) {
             (Source::Existing(address), _) => address,
-            (Source::Private { .. }, server) => {
-                server.as_ref().map(Server::address).unwrap_or_default()
-            }
+            (Source::Private { .. }, Some(server)) => server.address(),
+            (Source::Private { .. }, None) => unreachable!("a private server was started"),
         };
         Place { address, server }
     }
