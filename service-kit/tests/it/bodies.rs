@@ -76,20 +76,33 @@ async fn a_body_up_to_the_limit_is_accepted_and_one_over_it_is_not() {
     assert_eq!(answer.status(), 413);
 }
 
-#[tokio::test]
-async fn a_body_that_does_not_announce_its_length_is_limited_too() {
-    let server = tasks().await;
+/// A client that sends all of it before it looks for an answer, as many do.
+async fn send_then_read(server: &Running, head: &str, body: &[u8]) -> String {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
-    let head = "POST /tasks HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
-                connection: close\r\ntransfer-encoding: chunked\r\n\r\n";
+    let head = format!(
+        "POST /tasks HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+         content-type: application/json\r\n{head}\r\n\r\n"
+    );
     stream.write_all(head.as_bytes()).await.unwrap();
-    let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
-    for _ in 0..20 {
-        stream.write_all(chunk.as_bytes()).await.unwrap();
-    }
-    stream.write_all(b"0\r\n\r\n").await.unwrap();
+    stream.write_all(body).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn a_client_that_sends_too_much_gets_to_see_the_answer() {
+    let server = tasks().await;
+    let body = body_of(7_000_000);
+    let head = format!("content-length: {}", body.len());
+    let answer = send_then_read(&server, &head, body.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+
+    // The same without announcing the length.
+    let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+    let body = chunk.repeat(100) + "0\r\n\r\n";
+    let head = "transfer-encoding: chunked";
+    let answer = send_then_read(&server, head, body.as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
 }
 

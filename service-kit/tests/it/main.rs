@@ -1,5 +1,7 @@
 //! The kit over real HTTP: each test starts a server of its own on a free port.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod bodies;
 mod boundary;
 mod server;
