@@ -1,1 +1,23 @@
+//! What a business builds on.
+//!
+//! A team writes contexts ([`Context`]) and a `main` that names them ([`App`]);
+//! everything else, from the command line to the shards, is here. A context
+//! finds what its files need in [`http`], [`query`] and [`read_model`].
 
+mod app;
+mod context;
+mod demo;
+pub mod http;
+pub mod query;
+pub mod read_model;
+mod roles;
+mod schema;
+mod settings;
+mod token;
+mod up;
+
+pub use app::App;
+pub use chrono::{DateTime, Utc};
+pub use context::Context;
+pub use demo::{Demo, DemoError, DemoFuture};
+pub use settings::Settings;

@@ -1,1 +1,9 @@
-fn main() {}
+//! The task exchange on Annals.
+
+mod demo;
+
+fn main() -> std::process::ExitCode {
+    annals::App::new([accounts::context(), tasks::context()])
+        .demo(demo::play)
+        .run()
+}

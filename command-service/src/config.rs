@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 #[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Config {
     /// Where the command HTTP API listens.
     pub address: String,

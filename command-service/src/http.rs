@@ -1,7 +1,7 @@
 //! What a context's command routes are made of.
 //!
-//! A handler takes [`Commands`] and a [`CommandRequest`], names the stream,
-//! and answers what [`CommandRequest::send`] gives it.
+//! A handler takes [`Commands`] and a [`CommandRequest`], names the stream, and
+//! answers what [`Commands::send`] gives it.
 
 mod accepted;
 mod problem;

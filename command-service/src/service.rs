@@ -8,7 +8,7 @@ use event_log::{
     registry::{RegistryClient, RegistryError},
     topics::{Generation, Purpose, TopicError, TopicOptions, ensure_topic},
 };
-use futures::{StreamExt, stream::FuturesUnordered};
+use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use service_kit::readiness::Component;
 use tokio::{
     sync::{mpsc, watch},
@@ -65,69 +65,83 @@ impl StartError {
     }
 }
 
+/// Runs until shutdown; ends early only with what waiting cannot mend.
+pub type Running = BoxFuture<'static, Result<(), StartError>>;
+
 impl CommandService {
-    /// Starts the shards; they serve as soon as what they need is there.
+    /// Commands can be sent at once; they are answered 503 `not-served` until
+    /// `Running`, which has to be awaited, has found Kafka and the registry and
+    /// restored the shards. `ready` says what is waited for.
     ///
-    /// Waits for Kafka and the registry, and says so through `ready`. The tasks
-    /// end after `shutdown`, when what was in flight is answered.
-    pub async fn start(
+    /// After `shutdown`, what is in flight is still answered.
+    pub fn start(
         self,
         ready: Component,
-        tasks: &mut JoinSet<()>,
         shutdown: CancellationToken,
-    ) -> Result<Commands, StartError> {
+    ) -> Result<(Commands, Running), StartError> {
         let lanes = self.lanes()?;
-        let contexts = loop {
-            match self.prepare().await {
-                Ok(contexts) => break contexts,
-                Err(error) if error.is_temporary() => {
-                    ready.not_ready(chain(&error));
-                    tokio::select! {
-                        () = shutdown.cancelled() => return Err(error),
-                        () = sleep(PAUSE) => {}
-                    }
-                }
-                Err(error) => return Err(error),
-            }
-        };
-        let Self {
-            kafka,
-            generation,
-            environment,
-            config,
-            ..
-        } = self;
-        let partitions = generation.partitions;
-        let answer_within = Duration::from_millis(config.answer_within_ms);
-        let queue = config.queue;
-        let settings = Arc::new(ShardSettings {
-            cluster: kafka,
-            generation,
-            environment,
-            contexts,
-            config,
-        });
         let mut shards = Vec::new();
-        for partition in 0..partitions {
-            let (requests, incoming) = mpsc::channel(queue);
-            let (sender, status) = watch::channel(ShardStatus::Starting("starting".into()));
-            let owner = shard::run(
-                settings.clone(),
-                partition,
-                incoming,
-                sender,
-                shutdown.clone(),
-            );
-            tasks.spawn(owner);
+        let mut ends = Vec::new();
+        for _ in 0..self.generation.partitions {
+            let (requests, incoming) = mpsc::channel(self.config.queue);
+            let starting = ShardStatus::Starting("waiting for Kafka and the registry".into());
+            let (sender, status) = watch::channel(starting);
             shards.push(ShardHandle { requests, status });
+            ends.push((incoming, sender));
         }
         let statuses = shards.iter().map(|shard| shard.status.clone()).collect();
-        tasks.spawn(report(statuses, ready, shutdown));
-        Ok(Commands::new(Shards {
+        let commands = Commands::new(Shards {
             shards,
             lanes,
-            answer_within,
-        }))
+            answer_within: Duration::from_millis(self.config.answer_within_ms),
+        });
+        let running = async move {
+            let Some(contexts) = self.prepared(&ready, &shutdown).await? else {
+                return Ok(());
+            };
+            let settings = Arc::new(ShardSettings {
+                cluster: self.kafka,
+                generation: self.generation,
+                environment: self.environment,
+                contexts,
+                config: self.config,
+            });
+            let mut owners = JoinSet::new();
+            for ((incoming, status), partition) in ends.into_iter().zip(0..) {
+                let settings = settings.clone();
+                owners.spawn(shard::run(
+                    settings,
+                    partition,
+                    incoming,
+                    status,
+                    shutdown.clone(),
+                ));
+            }
+            report(statuses, ready, &shutdown).await;
+            owners.join_all().await;
+            Ok(())
+        };
+        Ok((commands, Box::pin(running)))
+    }
+
+    /// Waits for what is away; `None` when shutdown came first.
+    async fn prepared(
+        &self,
+        ready: &Component,
+        shutdown: &CancellationToken,
+    ) -> Result<Option<Vec<ContextFactory>>, StartError> {
+        loop {
+            let prepared = tokio::select! {
+                () = shutdown.cancelled() => return Ok(None),
+                prepared = self.prepare() => prepared,
+            };
+            match prepared {
+                Ok(contexts) => return Ok(Some(contexts)),
+                Err(error) if error.is_temporary() => ready.not_ready(chain(&error)),
+                Err(error) => return Err(error),
+            }
+            sleep(PAUSE).await;
+        }
     }
 
     fn lanes(&self) -> Result<HashMap<&'static str, usize>, StartError> {
@@ -178,7 +192,7 @@ impl CommandService {
 async fn report(
     mut statuses: Vec<watch::Receiver<ShardStatus>>,
     ready: Component,
-    shutdown: CancellationToken,
+    shutdown: &CancellationToken,
 ) {
     loop {
         let trouble = statuses.iter_mut().enumerate().find_map(|(shard, status)| {

@@ -82,6 +82,24 @@ where
     }
 }
 
+impl Commands {
+    /// Has the stream `id` of `D`'s kind, in the caller's tenant, decide.
+    ///
+    /// # Errors
+    /// 404 `not-found` when `id` cannot be the id of a stream, and whatever the
+    /// command's outcome asks for.
+    pub async fn send<D: Decider>(
+        &self,
+        id: &str,
+        command: D::Command,
+        request: &CommandRequest<impl Sync>,
+    ) -> Result<Accepted, Problem> {
+        let submission = request.submission(D::KIND, id)?;
+        let acceptance = self.submit::<D>(submission, command).await?;
+        Ok(Accepted::new(acceptance))
+    }
+}
+
 impl<T> CommandRequest<T> {
     /// The id of what this command creates: the same for every retry.
     pub fn new_id(&self) -> String {
@@ -92,40 +110,26 @@ impl<T> CommandRequest<T> {
         )
     }
 
-    /// Has the stream `id` of `D`'s kind, in the caller's tenant, decide.
-    ///
-    /// # Errors
-    /// 404 `not-found` when `id` cannot be the id of a stream, and whatever the
-    /// command's outcome asks for.
-    pub async fn send<D: Decider>(
-        &self,
-        commands: &Commands,
-        id: &str,
-        command: D::Command,
-    ) -> Result<Accepted, Problem> {
+    fn submission(&self, kind: &str, id: &str) -> Result<Submission, Problem> {
         let tenant = &self.identity.tenant;
-        let stream = StreamId::new(tenant, D::KIND, id).map_err(|malformed| {
+        let stream = StreamId::new(tenant, kind, id).map_err(|malformed| {
             Problem::new(StatusCode::NOT_FOUND, "not-found", "There is no such thing")
                 .detail(format!("{id:?} {malformed}"))
         })?;
-        let fingerprint = self.fingerprint(&stream);
-        let meta = Meta {
-            stream,
-            tenant: tenant.clone(),
-            actor: self.identity.actor.clone(),
-            at: now(),
-            command_id: self.command_id.clone(),
-            correlation_id: self.correlation_id(),
-            causation_id: None,
-        };
-        let submission = Submission {
-            meta,
+        Ok(Submission {
             expected: self.expected,
-            fingerprint,
+            fingerprint: self.fingerprint(&stream),
             trace_parent: Some(self.trace.to_string().into()),
-        };
-        let acceptance = commands.submit::<D>(submission, command).await?;
-        Ok(Accepted::new(acceptance))
+            meta: Meta {
+                stream,
+                tenant: tenant.clone(),
+                actor: self.identity.actor.clone(),
+                at: now(),
+                command_id: self.command_id.clone(),
+                correlation_id: self.correlation_id(),
+                causation_id: None,
+            },
+        })
     }
 
     fn fingerprint(&self, stream: &StreamId) -> Fingerprint {

@@ -1,1 +1,24 @@
+//! Accounts: who there is, and what they may do.
 
+mod user;
+mod values;
+
+#[cfg(feature = "runtime")]
+mod directory;
+#[cfg(feature = "runtime")]
+mod http;
+
+pub use user::{User, UserCommand, UserEvent, UserRejection};
+pub use values::{Email, PersonName, Role};
+
+/// Everything of this context, for `annals::run`.
+#[cfg(feature = "runtime")]
+pub fn context() -> annals::Context {
+    static SCHEMAS: include_dir::Dir<'_> =
+        include_dir::include_dir!("$CARGO_MANIFEST_DIR/../../schemas/accounts");
+    annals::Context::new("accounts", &SCHEMAS)
+        .stream::<User>()
+        .read_model::<directory::UserDirectory>()
+        .commands(http::commands())
+        .queries(directory::queries())
+}

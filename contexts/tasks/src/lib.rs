@@ -1,1 +1,24 @@
+//! Tasks: created by anyone, assigned by a manager, completed by their assignee.
 
+mod task;
+mod values;
+
+#[cfg(feature = "runtime")]
+mod board;
+#[cfg(feature = "runtime")]
+mod http;
+
+pub use task::{Task, TaskCommand, TaskEvent, TaskRejection, TaskStatus};
+pub use values::{Description, Title, UserId};
+
+/// Everything of this context, for `annals::run`.
+#[cfg(feature = "runtime")]
+pub fn context() -> annals::Context {
+    static SCHEMAS: include_dir::Dir<'_> =
+        include_dir::include_dir!("$CARGO_MANIFEST_DIR/../../schemas/tasks");
+    annals::Context::new("tasks", &SCHEMAS)
+        .stream::<Task>()
+        .read_model::<board::TaskBoard>()
+        .commands(http::commands())
+        .queries(board::queries())
+}

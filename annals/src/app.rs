@@ -1,0 +1,194 @@
+//! The command line of a binary that is made of contexts.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use event_log::registry::RegistryClient;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    context::Context,
+    demo::{Demo, DemoFuture},
+    roles::{self, RoleError},
+    schema,
+    settings::{Settings, SettingsError},
+    token::{self, TokenArgs},
+    up::{self, Story, UpError},
+};
+
+/// A binary: its contexts, and a story that shows them.
+pub struct App {
+    contexts: Vec<Context>,
+    story: Option<Story>,
+}
+
+#[derive(Parser)]
+#[command(version, about = "An event-sourced CQRS backend on Kafka and Postgres")]
+struct Cli {
+    /// Settings; ./annals.toml unless named
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Start everything on this machine: Kafka, Postgres, the registry and all roles
+    Up {
+        /// Play the demo story when everything is ready
+        #[arg(long)]
+        demo: bool,
+        /// End after the story instead of staying up
+        #[arg(long, requires = "demo")]
+        once: bool,
+    },
+    /// Forget the data of `annals up`
+    Down {
+        /// Say that you mean it: the data folder is removed
+        #[arg(long, required = true)]
+        wipe: bool,
+    },
+    /// Serve the command HTTP API
+    CommandService,
+    /// Keep the read models up to date
+    Projector,
+    /// Serve the query HTTP API
+    QueryService,
+    /// Serve the schema registry
+    Registry,
+    /// Work with event schemas
+    #[command(subcommand)]
+    Schema(SchemaVerb),
+    /// Issue a bearer token with the development key
+    Token(TokenArgs),
+}
+
+#[derive(Subcommand)]
+enum SchemaVerb {
+    /// Put this binary's schema files into the registry
+    Register,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum AppError {
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    #[error(transparent)]
+    Telemetry(#[from] service_kit::telemetry::TelemetryError),
+    #[error("failed to listen for signals")]
+    Signals(#[source] std::io::Error),
+    #[error(transparent)]
+    Up(#[from] UpError),
+    #[error(transparent)]
+    Role(#[from] RoleError),
+    #[error(transparent)]
+    Stack(#[from] dev_stack::StackError),
+    #[error(transparent)]
+    Registry(#[from] event_log::registry::RegistryError),
+    #[error("this binary has no demo story")]
+    NoStory,
+}
+
+impl App {
+    pub fn new(contexts: impl IntoIterator<Item = Context>) -> Self {
+        Self {
+            contexts: contexts.into_iter().collect(),
+            story: None,
+        }
+    }
+
+    /// What `annals up --demo` plays.
+    pub fn demo(mut self, story: fn(Demo) -> DemoFuture) -> Self {
+        self.story = Some(story);
+        self
+    }
+
+    /// Does what the command line says. Failures are one line on standard error.
+    pub fn run(self) -> ExitCode {
+        let cli = Cli::parse();
+        // reqwest is built without a provider of its own; this one is shared with sqlx.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let runtime = match tokio::runtime::Runtime::new() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                eprintln!("annals: failed to start the runtime: {error}");
+                return ExitCode::FAILURE;
+            }
+        };
+        match runtime.block_on(self.perform(cli)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("annals: {}", service_kit::problem::Chain(&error));
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    async fn perform(self, cli: Cli) -> Result<(), AppError> {
+        let Self {
+            mut contexts,
+            story,
+        } = self;
+        let settings = Settings::load(cli.config.as_deref())?;
+        match cli.verb {
+            Verb::Token(args) => {
+                println(&token::issue(&settings.dev_key()?, args));
+                Ok(())
+            }
+            Verb::Down { wipe: _ } => Ok(dev_stack::wipe(&settings.data)?),
+            Verb::Schema(SchemaVerb::Register) => register(&settings, &contexts).await,
+            Verb::Up { demo, once } => {
+                let shutdown = start(&settings)?;
+                let story = match (demo, story) {
+                    (false, _) => None,
+                    (true, Some(story)) => Some(story),
+                    (true, None) => return Err(AppError::NoStory),
+                };
+                Ok(up::up(settings, contexts, story, once, shutdown).await?)
+            }
+            Verb::Registry => {
+                let shutdown = start(&settings)?;
+                Ok(roles::registry(&settings, shutdown).await?.serve().await?)
+            }
+            Verb::CommandService => {
+                let shutdown = start(&settings)?;
+                let role = roles::command_service(&settings, &mut contexts, shutdown);
+                Ok(role.await?.serve().await?)
+            }
+            Verb::Projector => {
+                let shutdown = start(&settings)?;
+                let role = roles::projector(&settings, &mut contexts, shutdown);
+                Ok(role.await?.serve().await?)
+            }
+            Verb::QueryService => {
+                let shutdown = start(&settings)?;
+                let role = roles::query_service(&settings, &mut contexts, shutdown);
+                Ok(role.await?.serve().await?)
+            }
+        }
+    }
+}
+
+/// Logs from now on, and ends when asked to.
+fn start(settings: &Settings) -> Result<CancellationToken, AppError> {
+    service_kit::telemetry::init(&settings.log)?;
+    service_kit::shutdown::on_signal().map_err(AppError::Signals)
+}
+
+async fn register(settings: &Settings, contexts: &[Context]) -> Result<(), AppError> {
+    let registry = RegistryClient::new(settings.registry()?)?;
+    for schema in schema::register(contexts, &registry).await? {
+        println(&format!(
+            "{} v{} has id {}",
+            schema.subject, schema.version, schema.id
+        ));
+    }
+    Ok(())
+}
+
+/// What a command is asked for goes to standard output.
+#[allow(clippy::print_stdout)]
+fn println(line: &str) {
+    println!("{line}");
+}

@@ -1,0 +1,5 @@
+//! For a context's read models.
+
+pub use event_log::Recorded;
+pub use projector::ReadModel;
+pub use sqlx::PgConnection;

@@ -1,0 +1,316 @@
+//! The board: every task as it is now, and what happened to it.
+
+use annals::http::{IntoParams, OpenApiRouter, Problem, ToSchema, routes};
+use annals::query::{
+    Listed, Page, PageParams, Path, Query, Reader, Reads, Snapshot, Versioned, not_found,
+};
+use annals::read_model::{PgConnection, ReadModel, Recorded};
+use annals::{DateTime, Utc};
+use kernel::StreamVersion;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::TaskEvent;
+
+pub(crate) struct TaskBoard;
+
+impl ReadModel for TaskBoard {
+    const NAME: &'static str = "task-board";
+    const VERSION: u32 = 1;
+    const CONTEXTS: &'static [&'static str] = &["tasks"];
+    const TABLES: &'static str = "
+        create table tasks (
+            tenant       text not null,
+            id           text not null,
+            version      bigint not null,
+            title        text not null default '',
+            description  text not null default '',
+            created_by   text not null default '',
+            created_at   timestamptz,
+            assignee     text,
+            completed_at timestamptz,
+            primary key (tenant, id)
+        );
+        create index tasks_newest on tasks (tenant, created_at desc, id);
+        create index tasks_open_of on tasks (tenant, assignee) where completed_at is null;
+        create table history (
+            tenant  text not null,
+            id      text not null,
+            version bigint not null,
+            event   text not null,
+            at      timestamptz not null,
+            actor   text not null,
+            data    jsonb not null,
+            primary key (tenant, id, version)
+        );";
+    type Event = TaskEvent;
+
+    async fn project(
+        events: &[Recorded<TaskEvent>],
+        db: &mut PgConnection,
+    ) -> Result<(), sqlx::Error> {
+        let mut changes = Changes::default();
+        for event in events {
+            changes.take(event);
+        }
+        changes.write(db).await
+    }
+}
+
+/// A batch of events, column by column, as `unnest` takes them.
+#[derive(Default)]
+struct Changes {
+    tenants: Vec<String>,
+    ids: Vec<String>,
+    versions: Vec<i64>,
+    events: Vec<String>,
+    times: Vec<DateTime<Utc>>,
+    actors: Vec<String>,
+    data: Vec<Value>,
+}
+
+impl Changes {
+    fn take(&mut self, recorded: &Recorded<TaskEvent>) {
+        let envelope = &recorded.envelope;
+        let data = match &recorded.event {
+            TaskEvent::TaskCreated {
+                title,
+                description,
+                status: _,
+            } => json!({ "title": title, "description": description }),
+            TaskEvent::TaskAssigned { assignee } => json!({ "assignee": assignee }),
+            TaskEvent::TaskCompleted { completed_by } => json!({ "completed_by": completed_by }),
+        };
+        self.tenants.push(envelope.stream.tenant().to_owned());
+        self.ids.push(envelope.stream.id().to_owned());
+        self.versions.push(envelope.version.0 as i64);
+        self.events.push(envelope.event_name().to_owned());
+        self.times.push(envelope.time);
+        self.actors.push(envelope.actor.to_string());
+        self.data.push(data);
+    }
+
+    /// Per task, its latest event of each type decides the columns of that type.
+    async fn write(self, db: &mut PgConnection) -> Result<(), sqlx::Error> {
+        sqlx::query(
+            "with recorded as (
+                insert into history (tenant, id, version, event, at, actor, data)
+                select * from unnest($1::text[], $2::text[], $3::bigint[], $4::text[],
+                                     $5::timestamptz[], $6::text[], $7::jsonb[])
+                returning *
+            )
+            insert into tasks (tenant, id, version, title, description, created_by, created_at,
+                               assignee, completed_at)
+            select tenant, id, max(version),
+                   coalesce(max(data->>'title'), ''),
+                   coalesce(max(data->>'description'), ''),
+                   coalesce(max(actor) filter (where event = 'TaskCreated'), ''),
+                   max(at) filter (where event = 'TaskCreated'),
+                   (array_agg(data->>'assignee' order by version desc)
+                        filter (where event = 'TaskAssigned'))[1],
+                   max(at) filter (where event = 'TaskCompleted')
+              from recorded
+             group by tenant, id
+            on conflict (tenant, id) do update set
+                version = excluded.version,
+                assignee = coalesce(excluded.assignee, tasks.assignee),
+                completed_at = coalesce(excluded.completed_at, tasks.completed_at)",
+        )
+        .bind(self.tenants)
+        .bind(self.ids)
+        .bind(self.versions)
+        .bind(self.events)
+        .bind(self.times)
+        .bind(self.actors)
+        .bind(self.data)
+        .execute(db)
+        .await?;
+        Ok(())
+    }
+}
+
+pub(crate) fn queries() -> OpenApiRouter<Reads> {
+    OpenApiRouter::new()
+        .routes(routes!(list_tasks))
+        .routes(routes!(list_own_open_tasks))
+        .routes(routes!(show_task))
+}
+
+/// A task as the board shows it.
+#[derive(Clone, Debug, Serialize, ToSchema, sqlx::FromRow)]
+struct TaskRow {
+    id: String,
+    /// Of the task's stream; what `If-Match` of the next command may name.
+    version: i64,
+    title: String,
+    description: String,
+    /// `open` or `done`.
+    #[schema(example = "open")]
+    status: String,
+    assignee: Option<String>,
+    #[schema(example = "user:ada")]
+    created_by: String,
+    created_at: DateTime<Utc>,
+    completed_at: Option<DateTime<Utc>>,
+}
+
+impl Listed for TaskRow {
+    const LIST: &'static str = "tasks-newest-first";
+    type Key = (DateTime<Utc>, String);
+
+    fn key(&self) -> Self::Key {
+        (self.created_at, self.id.clone())
+    }
+}
+
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct TaskFilter {
+    /// Only titles that contain this text, in any case.
+    title: Option<String>,
+    /// `open`, `done`, or both when left out.
+    status: Option<Status>,
+    /// Only tasks of this assignee.
+    assignee: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Status {
+    Open,
+    Done,
+}
+
+/// All tasks, newest first
+#[utoipa::path(
+    get,
+    path = "/v1/tasks",
+    tag = "tasks",
+    params(TaskFilter, PageParams<TaskRow>),
+    responses((status = 200, description = "A page of tasks", body = Page<TaskRow>)),
+    security(("bearer" = [])),
+)]
+async fn list_tasks(
+    reader: Reader<TaskBoard>,
+    Query(filter): Query<TaskFilter>,
+    page: PageParams<TaskRow>,
+) -> Result<Page<TaskRow>, Problem> {
+    let mut snapshot = reader.snapshot().await?;
+    select_tasks(&mut snapshot, filter, page).await
+}
+
+/// The caller's own open tasks, newest first
+#[utoipa::path(
+    get,
+    path = "/v1/my/tasks",
+    tag = "tasks",
+    params(PageParams<TaskRow>),
+    responses((status = 200, description = "A page of tasks", body = Page<TaskRow>)),
+    security(("bearer" = [])),
+)]
+async fn list_own_open_tasks(
+    reader: Reader<TaskBoard>,
+    page: PageParams<TaskRow>,
+) -> Result<Page<TaskRow>, Problem> {
+    let own_open = TaskFilter {
+        title: None,
+        status: Some(Status::Open),
+        assignee: Some(reader.caller.actor.name().to_owned()),
+    };
+    let mut snapshot = reader.snapshot().await?;
+    select_tasks(&mut snapshot, own_open, page).await
+}
+
+async fn select_tasks(
+    snapshot: &mut Snapshot,
+    filter: TaskFilter,
+    page: PageParams<TaskRow>,
+) -> Result<Page<TaskRow>, Problem> {
+    let (after_time, after_id) = page.after.clone().unzip();
+    let rows = snapshot
+        .query_as(
+            "select id, version, title, description, assignee, created_by, created_at, completed_at,
+                    case when completed_at is null then 'open' else 'done' end as status
+               from tasks
+              where tenant = $1
+                and created_at is not null
+                and ($2::text is null or position(lower($2) in lower(title)) > 0)
+                and ($3::bool is null or (completed_at is not null) = $3)
+                and ($4::text is null or assignee = $4)
+                and ($5::timestamptz is null or created_at < $5 or (created_at = $5 and id > $6))
+              order by created_at desc, id
+              limit $7",
+        )
+        .bind(filter.title)
+        .bind(filter.status.map(|status| status == Status::Done))
+        .bind(filter.assignee)
+        .bind(after_time)
+        .bind(after_id)
+        .bind(page.rows())
+        .fetch_all()
+        .await?;
+    Ok(page.of(rows))
+}
+
+/// A task and what happened to it.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+struct TaskWithHistory {
+    #[serde(flatten)]
+    task: TaskRow,
+    /// Oldest first.
+    history: Vec<TaskHappening>,
+}
+
+#[derive(Clone, Debug, Serialize, ToSchema, sqlx::FromRow)]
+struct TaskHappening {
+    version: i64,
+    #[schema(example = "TaskAssigned")]
+    event: String,
+    at: DateTime<Utc>,
+    #[schema(example = "user:ada")]
+    actor: String,
+    #[schema(value_type = Object)]
+    data: Value,
+}
+
+/// One task with its history
+#[utoipa::path(
+    get,
+    path = "/v1/tasks/{id}",
+    tag = "tasks",
+    params(("id" = String, Path, description = "The task's id")),
+    responses(
+        (status = 200, description = "The task", body = TaskWithHistory),
+        (status = 404, description = "`no-such-task`", body = Problem,
+            content_type = "application/problem+json"),
+    ),
+    security(("bearer" = [])),
+)]
+async fn show_task(
+    reader: Reader<TaskBoard>,
+    Path(id): Path<String>,
+) -> Result<Versioned<TaskWithHistory>, Problem> {
+    let mut snapshot = reader.snapshot().await?;
+    let task: TaskRow = snapshot
+        .query_as(
+            "select id, version, title, description, assignee, created_by, created_at, completed_at,
+                    case when completed_at is null then 'open' else 'done' end as status
+               from tasks where tenant = $1 and id = $2 and created_at is not null",
+        )
+        .bind(&id)
+        .fetch_optional()
+        .await?
+        .ok_or_else(|| not_found("no-such-task", "There is no such task"))?;
+    let history = snapshot
+        .query_as(
+            "select version, event, at, actor, data
+               from history where tenant = $1 and id = $2 order by version",
+        )
+        .bind(&id)
+        .fetch_all()
+        .await?;
+    Ok(Versioned {
+        version: StreamVersion(task.version as u64),
+        body: TaskWithHistory { task, history },
+    })
+}

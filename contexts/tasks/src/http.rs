@@ -1,0 +1,146 @@
+//! How tasks are commanded over HTTP.
+
+use annals::http::{
+    Accepted, AcceptedBody, CommandRequest, Commands, NoBody, OpenApiRouter, Path, Problem,
+    ToSchema, field, routes,
+};
+use serde::Deserialize;
+
+use crate::{Description, Task, TaskCommand, Title, UserId};
+
+const ASSIGNERS: &[&str] = &["manager", "admin"];
+
+pub(crate) fn commands() -> OpenApiRouter<Commands> {
+    OpenApiRouter::new()
+        .routes(routes!(create_task))
+        .routes(routes!(assign_task))
+        .routes(routes!(complete_task))
+}
+
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct CreateTask {
+    /// 1–2,000 characters, as typed; no control characters.
+    #[schema(example = "AVRO-12: Sort the records")]
+    title: String,
+    /// Up to 20,000 characters.
+    #[serde(default)]
+    description: String,
+    /// Who is to do it; only a manager or an admin may say so.
+    assignee: Option<String>,
+}
+
+/// Create a task
+///
+/// Anyone signed in may. The task's id follows from tenant, caller and
+/// `Idempotency-Key`: a retry meets the first attempt.
+#[utoipa::path(
+    post,
+    path = "/v1/tasks",
+    tag = "tasks",
+    request_body = CreateTask,
+    responses(
+        (status = 201, description = "The task was created", body = AcceptedBody),
+        (status = 403, description = "`role-required`: an assignee was named", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 422, description = "`invalid-field`, `idempotency-key-reused`", body = Problem,
+            content_type = "application/problem+json"),
+    ),
+    security(("bearer" = [])),
+)]
+async fn create_task(
+    commands: Commands,
+    request: CommandRequest<CreateTask>,
+) -> Result<Accepted, Problem> {
+    let CreateTask {
+        title,
+        description,
+        assignee,
+    } = &request.body;
+    if assignee.is_some() {
+        request.identity.require_any(ASSIGNERS)?;
+    }
+    let command = TaskCommand::Create {
+        title: field("title", Title::parse(title))?,
+        description: field("description", Description::parse(description))?,
+        assignee: assignee
+            .as_deref()
+            .map(|name| field("assignee", UserId::parse(name)))
+            .transpose()?,
+    };
+    let id = request.new_id();
+    let accepted = commands.send::<Task>(&id, command, &request).await?;
+    Ok(accepted.created_at(format!("/v1/tasks/{id}")))
+}
+
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct AssignTask {
+    /// Who is to do it, as the sign-on names them.
+    assignee: String,
+}
+
+/// Assign a task
+///
+/// Managers and admins may, as often as they like, while the task is open.
+#[utoipa::path(
+    post,
+    path = "/v1/tasks/{id}/assign",
+    tag = "tasks",
+    params(("id" = String, Path, description = "The task's id")),
+    request_body = AssignTask,
+    responses(
+        (status = 200, description = "The task is assigned", body = AcceptedBody),
+        (status = 403, description = "`role-required`", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 404, description = "`no-such-task`", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 409, description = "`already-completed`", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 412, description = "`stale-version`", body = Problem,
+            content_type = "application/problem+json"),
+    ),
+    security(("bearer" = [])),
+)]
+async fn assign_task(
+    commands: Commands,
+    Path(id): Path<String>,
+    request: CommandRequest<AssignTask>,
+) -> Result<Accepted, Problem> {
+    request.identity.require_any(ASSIGNERS)?;
+    let to = field("assignee", UserId::parse(&request.body.assignee))?;
+    commands
+        .send::<Task>(&id, TaskCommand::Assign { to }, &request)
+        .await
+}
+
+/// Complete a task
+///
+/// Only its assignee may, once.
+#[utoipa::path(
+    post,
+    path = "/v1/tasks/{id}/complete",
+    tag = "tasks",
+    params(("id" = String, Path, description = "The task's id")),
+    responses(
+        (status = 200, description = "The task is completed", body = AcceptedBody),
+        (status = 403, description = "`not-the-assignee`", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 404, description = "`no-such-task`", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 409, description = "`already-completed`", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 412, description = "`stale-version`", body = Problem,
+            content_type = "application/problem+json"),
+    ),
+    security(("bearer" = [])),
+)]
+async fn complete_task(
+    commands: Commands,
+    Path(id): Path<String>,
+    request: CommandRequest<NoBody>,
+) -> Result<Accepted, Problem> {
+    commands
+        .send::<Task>(&id, TaskCommand::Complete, &request)
+        .await
+}
