@@ -36,6 +36,10 @@ impl Registry {
         migrator.dangerous_set_table_name("registry.migrations");
         // Not returned to the pool: if a migration fails, the migrator leaves its lock behind.
         let mut connection = self.pool.acquire().await?.detach();
+        // A migration may take as long as it takes.
+        sqlx::query("set statement_timeout = 0")
+            .execute(&mut connection)
+            .await?;
         migrator.run_direct(None, &mut connection, false).await
     }
 

@@ -128,14 +128,16 @@ fn lazy_pool(config: &Config) -> Result<PgPool, RunError> {
 /// Creates the tables as soon as Postgres lets it, and then keeps an eye on Postgres.
 async fn watch(registry: Registry, postgres: Component) {
     const PAUSE: Duration = Duration::from_millis(500);
+    const PATIENCE: Duration = Duration::from_secs(3);
     while let Err(error) = registry.migrate().await {
         postgres.not_ready(reason(&error));
         tokio::time::sleep(PAUSE).await;
     }
     loop {
-        match registry.ping().await {
-            Ok(()) => postgres.ready(),
-            Err(error) => postgres.not_ready(reason(&error)),
+        match tokio::time::timeout(PATIENCE, registry.ping()).await {
+            Ok(Ok(())) => postgres.ready(),
+            Ok(Err(error)) => postgres.not_ready(reason(&error)),
+            Err(_) => postgres.not_ready("Postgres does not answer"),
         }
         tokio::time::sleep(PAUSE).await;
     }

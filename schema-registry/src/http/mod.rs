@@ -9,8 +9,12 @@ mod request;
 mod schemas;
 mod subjects;
 
+use std::time::Duration;
+
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::middleware::Next;
+use axum::response::Response;
 use axum::routing::{get, post};
 use serde_json::{Value, json};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -76,6 +80,7 @@ pub(crate) fn routes(registry: Registry, most_bytes: usize) -> Router {
         .with_state(registry)
         .fallback(async || failure::answer(404, "HTTP 404 Not Found"))
         .method_not_allowed_fallback(async || failure::answer(405, "HTTP 405 Method Not Allowed"))
+        .layer(axum::middleware::from_fn(limit_time))
         .layer(CatchPanicLayer::custom(|_| {
             failure::answer(500, "Internal server error")
         }))
@@ -84,8 +89,17 @@ pub(crate) fn routes(registry: Registry, most_bytes: usize) -> Router {
         .layer(axum::Extension(request::MostBytes(most_bytes)))
 }
 
+/// A database that has fallen silent must not hold requests for ever. Postgres itself gives up a
+/// statement sooner.
+async fn limit_time(request: Request, next: Next) -> Response {
+    const LONGEST: Duration = Duration::from_secs(20);
+    tokio::time::timeout(LONGEST, next.run(request))
+        .await
+        .unwrap_or_else(|_| failure::answer(50_002, "Operation timed out"))
+}
+
 /// A schema's text, which is JSON itself.
-fn schema_text(schema: String) -> axum::response::Response {
+fn schema_text(schema: String) -> Response {
     media::json(schema)
 }
 

@@ -19,7 +19,7 @@ pub(super) struct Body<T>(pub T);
 pub(super) struct MostBytes(pub usize);
 
 /// A client that takes longer to send its body is not waited for.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Body<T> {
     type Rejection = Error;

@@ -9,36 +9,51 @@ use tokio::sync::watch;
 
 use crate::running::{new_database, starting_on};
 
-/// A way to Postgres that can be cut: connections are closed, and new ones too, as long as it is.
+/// A way to Postgres. What happens to it happens to open connections and to new ones.
 struct Way {
     address: SocketAddr,
-    open: watch::Sender<bool>,
+    state: watch::Sender<State>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum State {
+    Open,
+    /// Connections are closed.
+    Cut,
+    /// Connections stay and nothing comes through.
+    Silent,
 }
 
 impl Way {
-    async fn to(postgres: String, open: bool) -> Self {
+    async fn to(postgres: String, state: State) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let open = watch::Sender::new(open);
-        let state = open.subscribe();
+        let state = watch::Sender::new(state);
+        let current = state.subscribe();
         tokio::spawn(async move {
             loop {
-                let (mut client, _) = listener.accept().await.unwrap();
-                let (mut state, postgres) = (state.clone(), postgres.clone());
-                tokio::spawn(async move {
-                    if !*state.borrow() {
-                        return;
-                    }
-                    let mut server = TcpStream::connect(postgres).await.unwrap();
-                    tokio::select! {
-                        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
-                        _ = state.wait_for(|open| !open) => {}
-                    }
-                });
+                let (client, _) = listener.accept().await.unwrap();
+                tokio::spawn(connect(client, postgres.clone(), current.clone()));
             }
         });
-        Self { address, open }
+        Self { address, state }
     }
+
+    fn becomes(&self, state: State) {
+        self.state.send_replace(state);
+    }
+}
+
+async fn connect(mut client: TcpStream, postgres: String, mut current: watch::Receiver<State>) {
+    if *current.borrow() == State::Open {
+        let mut server = TcpStream::connect(postgres).await.unwrap();
+        tokio::select! {
+            _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+            _ = current.wait_for(|state| *state != State::Open) => {}
+        }
+    }
+    // An error means that the test is over.
+    let _ = current.wait_for(|state| *state != State::Silent).await;
 }
 
 /// The parts of `postgres://user@host:port/database`.
@@ -52,7 +67,7 @@ fn host_of(url: &str) -> (&str, &str, &str) {
 async fn postgres_may_come_late_and_go_in_between() {
     let database = new_database().await;
     let (user, host, name) = host_of(&database);
-    let way = Way::to(host.to_owned(), false).await;
+    let way = Way::to(host.to_owned(), State::Cut).await;
     let registry = starting_on(&format!("{user}@{}/{name}", way.address)).await;
 
     let report = registry.until_ready(false).await;
@@ -60,12 +75,12 @@ async fn postgres_may_come_late_and_go_in_between() {
     registry.get("/subjects").await.is_error(50001);
     registry.get("/health/live").await;
 
-    way.open.send_replace(true);
+    way.becomes(State::Open);
     registry.until_ready(true).await;
     let schema = json!("string");
     let id = registry.registered("users", &schema).await;
 
-    way.open.send_replace(false);
+    way.becomes(State::Cut);
     let report = registry.until_ready(false).await;
     assert!(
         report.body["components"]["postgres"]["reason"].is_string(),
@@ -77,13 +92,28 @@ async fn postgres_may_come_late_and_go_in_between() {
         .await
         .is_error(50001);
 
-    way.open.send_replace(true);
+    way.becomes(State::Open);
     registry.until_ready(true).await;
     assert_eq!(registry.registered("users", &schema).await, id);
     registry
         .get("/subjects/users/versions")
         .await
         .is(json!([1]));
+}
+
+#[tokio::test]
+async fn a_silent_postgres_is_given_up_too() {
+    let database = new_database().await;
+    let (user, host, name) = host_of(&database);
+    let way = Way::to(host.to_owned(), State::Open).await;
+    let registry = starting_on(&format!("{user}@{}/{name}", way.address)).await;
+    registry.until_ready(true).await;
+    way.becomes(State::Silent);
+    registry.until_ready(false).await;
+    registry.get("/subjects").await.is_error(50001);
+    way.becomes(State::Open);
+    registry.until_ready(true).await;
+    registry.get("/subjects").await.is(json!([]));
 }
 
 #[tokio::test]
