@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use dev_stack::{DevStack, Options, Progress, StackError, new_temporary_folder};
+use dev_stack::{DevStack, Options, Progress, Source, StackError, new_temporary_folder};
 
 use crate::{dev_stack, is_running, kafka_answers, stop_and_forget};
 
@@ -118,11 +118,16 @@ async fn stale_postmaster_pid_of_another_program_is_no_obstacle() {
     let left_behind = std::fs::read_to_string(&postmaster_pid).unwrap();
     stack.postgres_process().kill().await;
     stack.stop().await;
-    // After a reboot the number may be anybody's: here it is this test's.
+    // After a reboot the number may be anybody's: here, that of another Postgres of the same user.
+    let mut options = Options::new(new_temporary_folder());
+    options.kafka = Source::Existing("none".into());
+    let another = DevStack::start(options).await.unwrap();
+    let pid = another.postgres_process().pid().unwrap();
     let (_, rest) = left_behind.split_once('\n').unwrap();
-    std::fs::write(&postmaster_pid, format!("{}\n{rest}", std::process::id())).unwrap();
+    std::fs::write(&postmaster_pid, format!("{pid}\n{rest}")).unwrap();
 
     stop_and_forget(DevStack::start(Options::new(&folder)).await.unwrap()).await;
+    stop_and_forget(another).await;
 }
 
 #[tokio::test]
