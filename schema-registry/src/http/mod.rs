@@ -21,7 +21,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::registry::Registry;
 
-/// Longest request body that [`router`] accepts, in bytes, if nothing else is said: a longer schema
+/// Longest request body that [`router`](crate::router) accepts, in bytes, if nothing else is said: a longer schema
 /// would not fit into a Kafka message with the usual limits either.
 pub const DEFAULT_MOST_BYTES: usize = 1024 * 1024;
 
