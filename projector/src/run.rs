@@ -52,51 +52,50 @@ pub enum RunError {
 ///
 /// Kafka, Postgres and the registry may come later and go in between: readiness says so,
 /// a component for each model and one for Postgres, and projecting goes on when they are back.
-pub async fn run(
+/// The components are there when this returns, before its future is first polled.
+pub fn run(
     config: Config,
     models: Vec<Model>,
     schemas: Vec<ContextSchemas>,
     readiness: &Readiness,
     shutdown: CancellationToken,
-) -> Result<(), RunError> {
-    let Config {
-        cluster,
-        postgres,
-        registry,
-        generation,
-    } = config;
+) -> impl Future<Output = Result<(), RunError>> + Send + 'static {
+    let database = readiness.component("postgres");
+    let watched: Vec<_> = models
+        .into_iter()
+        .map(|model| {
+            let component = readiness.component(&format!("read model {}", model.name));
+            (model, Arc::new(Health::new(component)))
+        })
+        .collect();
     let platform = Arc::new(Platform {
-        cluster,
-        postgres,
-        registry,
-        generation,
+        cluster: config.cluster,
+        postgres: config.postgres,
+        registry: config.registry,
+        generation: config.generation,
         schemas,
     });
-    check(&models, &platform)?;
-    let database = readiness.component("postgres");
-    let mut healths = Vec::new();
-    for model in &models {
-        let component = readiness.component(&format!("read model {}", model.name));
-        healths.push(Arc::new(Health::new(component)));
+    async move {
+        check(&watched, &platform)?;
+        let migrate = migrate(&platform.postgres, &database);
+        if shutdown.run_until_cancelled(migrate).await.is_none() {
+            return Ok(());
+        }
+        let mut tasks = JoinSet::new();
+        for (model, health) in watched {
+            tasks.spawn(keep_up(platform.clone(), model, health, shutdown.clone()));
+        }
+        shutdown
+            .run_until_cancelled(watch_postgres(&platform.postgres, &database))
+            .await;
+        tasks.join_all().await;
+        Ok(())
     }
-    let migrate = migrate(&platform.postgres, &database);
-    if shutdown.run_until_cancelled(migrate).await.is_none() {
-        return Ok(());
-    }
-    let mut tasks = JoinSet::new();
-    for (model, health) in models.into_iter().zip(healths) {
-        tasks.spawn(keep_up(platform.clone(), model, health, shutdown.clone()));
-    }
-    shutdown
-        .run_until_cancelled(watch_postgres(&platform.postgres, &database))
-        .await;
-    tasks.join_all().await;
-    Ok(())
 }
 
-fn check(models: &[Model], platform: &Platform) -> Result<(), RunError> {
+fn check(models: &[(Model, Arc<Health>)], platform: &Platform) -> Result<(), RunError> {
     let mut names = BTreeSet::new();
-    for model in models {
+    for (model, _) in models {
         if !names.insert(model.name) {
             return Err(RunError::TwoOfAName { model: model.name });
         }

@@ -71,6 +71,35 @@ async fn two_workers_of_one_model_apply_each_event_once() {
 }
 
 #[tokio::test]
+async fn a_stale_worker_writes_nothing() {
+    let (world, mut log) = World::new().await;
+    let running = world.start(vec![model::<Tally>()]);
+    running.ready().await;
+    // The other worker is this test: it has the checkpoint's row, and moves it past the event.
+    let mut other = world.postgres.begin().await.unwrap();
+    sqlx::query("update annals.checkpoints set next_offset = next_offset + 2")
+        .execute(&mut *other)
+        .await
+        .unwrap();
+    log.append("a", &[written("projected by the other", 1)])
+        .await;
+    until("the worker waits for the row", async || {
+        sqlx::query_scalar("select exists (select from pg_locks where not granted)")
+            .fetch_one(&world.postgres)
+            .await
+            .unwrap()
+    })
+    .await;
+    other.commit().await.unwrap();
+
+    log.append("a", &[written("next", 2)]).await;
+    world.caught_up("tally", &log).await;
+    let expected = fold(&[written("next", 2)]);
+    assert_eq!(world.tally("a").await, Some(expected));
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn a_restarted_worker_goes_on_where_it_was() {
     let (world, mut log) = World::new().await;
     let running = world.start(vec![model::<Tally>()]);

@@ -113,3 +113,19 @@ impl ReadModel for Erasures {
         Ok(())
     }
 }
+
+/// Has a bug.
+pub struct Buggy;
+
+impl ReadModel for Buggy {
+    const NAME: &'static str = "buggy";
+    const VERSION: u32 = 1;
+    const CONTEXTS: &'static [&'static str] = &["notes"];
+    const TABLES: &'static str = "create table buggy ()";
+
+    type Event = Note;
+
+    async fn project(events: &[Recorded<Note>], _: &mut PgConnection) -> Result<(), sqlx::Error> {
+        panic!("{} events are too many", events.len());
+    }
+}

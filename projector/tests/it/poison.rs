@@ -4,7 +4,7 @@ use projector::model;
 
 use crate::{
     exactly_once::fold,
-    models::{Erasures, Note, Tally, written},
+    models::{Buggy, Erasures, Note, Tally, written},
     world::World,
 };
 
@@ -120,6 +120,19 @@ async fn the_other_partition_of_a_stopped_model_goes_on() {
     .await;
     assert_eq!(world.tally("a").await, None);
     assert!(!running.is_ready("tally"));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_model_with_a_bug_stops_alone() {
+    let (world, mut log) = World::new().await;
+    let running = world.start(vec![model::<Buggy>(), model::<Tally>()]);
+    log.append("a", &[written("one", 1)]).await;
+    running
+        .troubled("buggy", "has a bug: 1 events are too many")
+        .await;
+    world.caught_up("tally", &log).await;
+    assert!(running.is_ready("tally"));
     running.stop().await;
 }
 

@@ -114,14 +114,8 @@ impl World {
             registry: self.registry.clone(),
             generation: self.generation.clone(),
         };
-        let task = tokio::spawn({
-            let (readiness, stop) = (readiness.clone(), stop.clone());
-            async move {
-                projector::run(config, models, vec![schemas()], &readiness, stop)
-                    .await
-                    .unwrap();
-            }
-        });
+        let run = projector::run(config, models, vec![schemas()], &readiness, stop.clone());
+        let task = tokio::spawn(async { run.await.unwrap() });
         Running {
             readiness,
             stop,
