@@ -4,7 +4,11 @@ use axum::http::{HeaderName, StatusCode, request::Parts};
 use event_log::position::{PositionMark, PositionToken};
 use service_kit::Problem;
 
-/// The header that carries a position token, in the answer to a command and in a read.
+/// The header that carries a position token: in the answer to a command, and in a read that
+/// wants to see its events.
+///
+/// The answer to a read has none: it would name each partition of each topic, and a client that
+/// goes on sending the token of its last command never sees less than that.
 pub const POSITION: HeaderName = HeaderName::from_static("annals-position");
 
 /// The same for those who cannot set headers.

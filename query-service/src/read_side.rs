@@ -68,6 +68,7 @@ struct Active {
 /// An edition, and the statement that opens a snapshot of it.
 pub(crate) struct Opening {
     pub edition: Edition,
+    pub schema: String,
     pub statement: Arc<str>,
 }
 
@@ -145,14 +146,15 @@ pub(crate) enum Told {
 
 impl Active {
     fn of(edition: Edition) -> Self {
-        // The schema's name is made of a model's name and a number: nothing to escape.
+        // It is made of a model's name and a number: nothing to escape.
+        let schema = edition.schema();
         let statement = format!(
-            "begin isolation level repeatable read read only; set local search_path to {}",
-            edition.schema()
+            "begin isolation level repeatable read read only; set local search_path to {schema}"
         );
         Self {
             opening: Arc::new(Opening {
                 edition,
+                schema,
                 statement: statement.into(),
             }),
             next_offsets: NextOffsets::default(),

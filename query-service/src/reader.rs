@@ -8,7 +8,7 @@ use axum::{
 };
 use event_log::position::PositionMark;
 use kernel::Tenant;
-use projector::{ReadModel, read_side};
+use projector::ReadModel;
 use service_kit::{Identity, Problem};
 use sqlx::PgPool;
 use tokio::{
@@ -18,9 +18,9 @@ use tokio::{
 
 use crate::{
     config::Config,
-    failure::{ReadFailed, unavailable},
+    failure::unavailable,
     position,
-    read_side::{NextOffsets, Opening, ReadSide, served},
+    read_side::{Opening, ReadSide, served},
     snapshot::Snapshot,
 };
 
@@ -99,20 +99,16 @@ impl<M: ReadModel> Reader<M> {
     /// so too: how long the log is, only Kafka knows.
     pub async fn snapshot(&self) -> Result<Snapshot, Problem> {
         if self.marks.is_empty() {
-            return Ok(self.open().await?.0);
+            return self.open().await;
         }
         let shared = &*self.reads.0;
         let started = Instant::now();
         let deadline = started + shared.position_wait;
         loop {
             self.until_told(deadline).await?;
-            let (mut snapshot, opening) = self.open().await?;
+            let mut snapshot = self.open().await?;
             // What was told need not be what this server shows: the same snapshot decides.
-            let checkpoints =
-                read_side::checkpoints(&mut **snapshot.transaction(), &opening.edition)
-                    .await
-                    .map_err(ReadFailed)?;
-            if NextOffsets::of(checkpoints).contain(&self.marks) {
+            if snapshot.next_offsets().await?.contain(&self.marks) {
                 metrics::histogram!("query_position_wait_seconds").record(started.elapsed());
                 return Ok(snapshot);
             }
@@ -124,11 +120,9 @@ impl<M: ReadModel> Reader<M> {
         }
     }
 
-    async fn open(&self) -> Result<(Snapshot, Arc<Opening>), Problem> {
+    async fn open(&self) -> Result<Snapshot, Problem> {
         let opening = self.reads.opening::<M>()?;
-        let postgres = &self.reads.0.postgres;
-        let snapshot = Snapshot::open(postgres, &opening, self.tenant()).await?;
-        Ok((snapshot, opening))
+        Ok(Snapshot::open(&self.reads.0.postgres, opening, self.tenant()).await?)
     }
 
     async fn until_told(&self, deadline: Instant) -> Result<(), Problem> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use kernel::Tenant;
+use projector::read_side;
 use sqlx::{
     AssertSqlSafe, Encode, FromRow, PgPool, Postgres, SqlSafeStr, Transaction, Type,
     encode::IsNull,
@@ -11,7 +12,10 @@ use sqlx::{
     query::QueryAs,
 };
 
-use crate::{failure::ReadFailed, read_side::Opening};
+use crate::{
+    failure::ReadFailed,
+    read_side::{NextOffsets, Opening},
+};
 
 /// REPEATABLE READ and read only, on the model's active edition: names without a schema are the
 /// model's own tables, and all statements see the same rows. Ends when it is dropped.
@@ -19,6 +23,7 @@ use crate::{failure::ReadFailed, read_side::Opening};
 /// Every statement is given the caller's tenant as `$1` and has to use it.
 pub struct Snapshot {
     transaction: Transaction<'static, Postgres>,
+    opening: Arc<Opening>,
     tenant: Tenant,
 }
 
@@ -36,7 +41,7 @@ const ATTEMPTS: usize = 4;
 impl Snapshot {
     pub(crate) async fn open(
         postgres: &PgPool,
-        opening: &Opening,
+        opening: Arc<Opening>,
         tenant: &Tenant,
     ) -> Result<Self, ReadFailed> {
         let mut attempt = 1;
@@ -46,6 +51,7 @@ impl Snapshot {
                 Ok(transaction) => {
                     return Ok(Self {
                         transaction,
+                        opening,
                         tenant: tenant.clone(),
                     });
                 }
@@ -70,14 +76,21 @@ impl Snapshot {
     where
         T: for<'r> FromRow<'r, PgRow>,
     {
+        // Connections remember statements by their text, with the types of the columns; the same
+        // text over another model's tables, or another edition's, is another statement.
+        let schema = &self.opening.schema;
+        let sql = format!("/* {schema} */ {}", sql.into_sql_str().as_str());
         TenantQuery {
-            query: sqlx::query_as(sql).bind(TenantParameter(self.tenant.clone())),
+            query: sqlx::query_as(AssertSqlSafe(sql)).bind(TenantParameter(self.tenant.clone())),
             transaction: &mut self.transaction,
         }
     }
 
-    pub(crate) fn transaction(&mut self) -> &mut Transaction<'static, Postgres> {
-        &mut self.transaction
+    /// How far the model has come in this snapshot.
+    pub(crate) async fn next_offsets(&mut self) -> Result<NextOffsets, ReadFailed> {
+        let edition = &self.opening.edition;
+        let checkpoints = read_side::checkpoints(&mut *self.transaction, edition).await?;
+        Ok(NextOffsets::of(checkpoints))
     }
 }
 

@@ -175,14 +175,16 @@ async fn take_long(reads: Reader<Board>) -> Result<(), Problem> {
 
 /// Makes the tables of an edition, with a checkpoint at 0 in each of two partitions.
 pub async fn build(postgres: &PgPool, number: i32) {
+    build_with(postgres, number, Board::TABLES).await;
+}
+
+pub async fn build_with(postgres: &PgPool, number: i32, tables: &str) {
     let edition = edition(number);
     let schema = edition.schema();
-    let tables = format!(
-        "create schema {schema}; set search_path to {schema}; {}; reset search_path",
-        Board::TABLES
-    );
+    let statements =
+        format!("create schema {schema}; set search_path to {schema}; {tables}; reset search_path");
     let mut connection = postgres.acquire().await.unwrap();
-    sqlx::raw_sql(AssertSqlSafe(tables))
+    sqlx::raw_sql(AssertSqlSafe(statements))
         .execute(&mut *connection)
         .await
         .unwrap();
@@ -192,7 +194,7 @@ pub async fn build(postgres: &PgPool, number: i32) {
     .bind(&edition.model)
     .bind(edition.number)
     .bind(edition.version)
-    .bind(Board::TABLES)
+    .bind(tables)
     .execute(&mut *connection)
     .await
     .unwrap();
