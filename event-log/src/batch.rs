@@ -24,6 +24,11 @@ pub struct ProducerIdentity {
     pub epoch: i16,
 }
 
+/// The sequence number that comes `records` after this one; they wrap from 2^31 - 1 to 0.
+pub fn sequence_after(sequence: i32, records: i32) -> i32 {
+    sequence.wrapping_add(records) & i32::MAX
+}
+
 /// A batch in the making. Records are written as they come; the identity and
 /// the sequence number are filled in when it is sealed.
 #[derive(Debug)]
@@ -218,6 +223,10 @@ impl Batch {
         };
         let base_sequence = header.get_i32();
         let count = header.get_i32();
+        let last_offset = u32::try_from(last_offset_delta)
+            .ok()
+            .and_then(|delta| offset.checked_add(i64::from(delta)))
+            .ok_or(malformed)?;
         if attributes & COMPRESSION_MASK != 0 {
             return Err(BatchError::Compressed { offset });
         }
@@ -225,7 +234,7 @@ impl Batch {
         records.advance(HEADER);
         Ok(Some(Self {
             base_offset: offset,
-            last_offset: offset + i64::from(last_offset_delta),
+            last_offset,
             producer,
             base_sequence,
             control: attributes & CONTROL_FLAG != 0,
@@ -235,12 +244,28 @@ impl Batch {
     }
 
     /// The records, in order; a compacted batch may have fewer than it was written with.
+    ///
+    /// Ends with the first error: nothing after it can be told apart.
     pub fn records(&self) -> impl Iterator<Item = Result<Record, BatchError>> + '_ {
         let mut rest = self.records.clone();
-        let base = self.base_offset;
-        (0..self.count).map(move |_| {
-            Record::read(&mut rest, base).ok_or(BatchError::Malformed { offset: base })
+        let mut left = self.count;
+        std::iter::from_fn(move || {
+            if left <= 0 {
+                return None;
+            }
+            let record = self.next_record(&mut rest);
+            left = if record.is_some() { left - 1 } else { 0 };
+            Some(record.ok_or(BatchError::Malformed {
+                offset: self.base_offset,
+            }))
         })
+    }
+
+    fn next_record(&self, rest: &mut Bytes) -> Option<Record> {
+        let record = Record::read(rest, self.base_offset)?;
+        (self.base_offset..=self.last_offset)
+            .contains(&record.offset)
+            .then_some(record)
     }
 }
 
@@ -263,7 +288,7 @@ impl Record {
         let mut body = from.split_to(length);
         body.try_get_i8().ok()?; // attributes
         get_varint(&mut body)?; // timestamp delta
-        let offset = base_offset + get_varint(&mut body)?;
+        let offset = base_offset.checked_add(get_varint(&mut body)?)?;
         let key = get_bytes(&mut body)?;
         let value = get_bytes(&mut body)?;
         let header_count = get_varint(&mut body)?;

@@ -50,7 +50,8 @@ impl fmt::Debug for Fingerprint {
 
 impl Fingerprint {
     fn parse(hex: &str) -> Option<Self> {
-        (hex.len() == 32)
+        // Rust would take a sign, too.
+        (hex.len() == 32 && !hex.starts_with('+'))
             .then(|| u128::from_str_radix(hex, 16).ok())
             .flatten()
             .map(|number| Self(number.to_be_bytes()))
