@@ -16,13 +16,10 @@ use kafka_protocol::{
         produce_request::{PartitionProduceData, TopicProduceData},
     },
 };
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep},
-};
+use tokio::{sync::watch, time::sleep};
 
 use crate::{
-    batch::{BatchBuilder, ProducerIdentity},
+    batch::{BatchBuilder, ProducerIdentity, sequence_after},
     cluster::{Cluster, ClusterError, name, topic_name},
     fetch::{FetchError, PartitionReader},
     wire::{Connection, WireError},
@@ -43,6 +40,10 @@ pub enum AppendError {
     /// The batch was refused for what it contains; it is not in the log.
     #[error("the broker refused the batch: {}", name(*code))]
     Refused { code: i16 },
+    /// An earlier append was dropped before its answer, or ended otherwise than refused.
+    /// Another batch with its sequence number might be taken for it.
+    #[error("an earlier append to {topic} partition {partition} has no known outcome")]
+    Unfinished { topic: String, partition: i32 },
     /// The log is not as it must be: somebody wrote past us, or the broker lost data.
     #[error("the log of {topic} partition {partition} is not as expected: {what}")]
     Diverged {
@@ -62,13 +63,15 @@ pub struct Appender {
     next_sequence: i32,
     next_offset: i64,
     connection: Option<Connection>,
+    /// The outcome of every batch so far is known.
+    settled: bool,
     trouble: watch::Sender<Option<String>>,
 }
 
 impl Appender {
     /// An appender after a take-over: `next_offset` is the one after its marker.
     ///
-    /// While the broker gives no answer, `trouble` holds the reason.
+    /// While the broker gives no answer, `trouble` holds the reason; it is this appender's own.
     pub fn new(
         cluster: &Cluster,
         topic: &str,
@@ -85,6 +88,7 @@ impl Appender {
             next_sequence: 0,
             next_offset,
             connection: None,
+            settled: true,
             trouble,
         }
     }
@@ -100,18 +104,28 @@ impl Appender {
 
     /// Appends a batch that has at least one record; answers the offset of its first.
     ///
-    /// Returns only with a definite answer, however long that takes.
+    /// Returns only with a definite answer, however long that takes. When it is
+    /// dropped before, or ends with anything but success and `Refused`, nothing
+    /// more is appended here.
     pub async fn append(&mut self, batch: BatchBuilder) -> Result<i64, AppendError> {
+        assert!(!batch.is_empty(), "a batch has at least one record");
+        if !std::mem::replace(&mut self.settled, false) {
+            return Err(AppendError::Unfinished {
+                topic: self.topic.clone(),
+                partition: self.partition,
+            });
+        }
         let records = batch.records();
-        let now_ms = now_ms();
-        let bytes = batch.seal(self.writer, self.next_sequence, now_ms);
-        let base_offset = self.send_until_answered(bytes).await?;
+        let bytes = batch.seal(self.writer, self.next_sequence, now_ms());
+        let answer = self.send_until_answered(bytes).await;
+        self.settled = matches!(answer, Err(AppendError::Refused { .. }));
+        let base_offset = answer?;
         if base_offset != self.next_offset {
             self.expect_only_own_markers(base_offset).await?;
         }
         self.next_offset = base_offset + i64::from(records);
-        // Sequence numbers wrap from 2^31 - 1 to 0.
-        self.next_sequence = self.next_sequence.wrapping_add(records) & i32::MAX;
+        self.next_sequence = sequence_after(self.next_sequence, records);
+        self.settled = true;
         Ok(base_offset)
     }
 
@@ -130,51 +144,59 @@ impl Appender {
                     ]),
             ]);
         let mut pause = FIRST_PAUSE;
-        let mut outcome_unknown = false;
-        let began = Instant::now();
+        let mut sent = false;
         loop {
             let reason = match self.send(&request).await {
-                Ok((0, base_offset)) => {
-                    if outcome_unknown {
-                        tracing::info!(
-                            topic = self.topic,
-                            partition = self.partition,
-                            after_ms = began.elapsed().as_millis() as u64,
-                            "the log answers again"
-                        );
+                Ok((code, base_offset)) => match meaning(code) {
+                    Meaning::Appended => {
+                        self.answered();
+                        return Ok(base_offset);
                     }
-                    self.trouble
-                        .send_if_modified(|trouble| trouble.take().is_some());
-                    return Ok(base_offset);
-                }
-                Ok((code, _)) => match meaning(code) {
-                    Meaning::SendAgain => name(code),
                     Meaning::Fenced => return Err(AppendError::Fenced { code }),
-                    // A batch whose outcome was unknown may be in the log already.
-                    Meaning::Refused if !outcome_unknown => {
+                    // A batch that was sent before may be in the log already.
+                    Meaning::Refused if !sent => {
+                        self.answered();
                         return Err(AppendError::Refused { code });
                     }
                     Meaning::Refused | Meaning::Diverged => {
                         return Err(self.diverged(format!("the broker answered {}", name(code))));
                     }
+                    Meaning::SendAgain => {
+                        sent = true;
+                        name(code)
+                    }
                 },
                 Err(error) => {
                     self.connection = None;
+                    // Without a connection to the leader nothing was sent.
+                    sent |= !matches!(error, SendError::Cluster(_));
                     chain(&error)
                 }
             };
-            if !outcome_unknown {
-                tracing::warn!(
-                    topic = self.topic,
-                    partition = self.partition,
-                    reason,
-                    "append without an answer, sending the same bytes again"
-                );
-            }
-            outcome_unknown = true;
-            self.trouble.send_replace(Some(reason));
+            self.unanswered(reason);
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    fn unanswered(&self, reason: String) {
+        let (topic, partition) = (&self.topic, self.partition);
+        if self.trouble.borrow().is_none() {
+            tracing::warn!(
+                topic,
+                partition,
+                reason,
+                "no answer, sending the same bytes again"
+            );
+        }
+        self.trouble.send_replace(Some(reason));
+    }
+
+    fn answered(&self) {
+        let (topic, partition) = (&self.topic, self.partition);
+        let was_troubled = |trouble: &mut Option<String>| trouble.take().is_some();
+        if self.trouble.send_if_modified(was_troubled) {
+            tracing::info!(topic, partition, "the log answers again");
         }
     }
 
@@ -259,6 +281,7 @@ enum SendError {
 
 /// What an error code says about the batch.
 enum Meaning {
+    Appended,
     SendAgain,
     Fenced,
     Refused,
@@ -268,6 +291,7 @@ enum Meaning {
 fn meaning(code: i16) -> Meaning {
     use ResponseError as E;
     match ResponseError::try_from_code(code) {
+        None if code == 0 => Meaning::Appended,
         Some(E::InvalidProducerEpoch | E::ProducerFenced | E::UnknownProducerId) => Meaning::Fenced,
         Some(
             E::MessageTooLarge

@@ -237,7 +237,7 @@ impl Coordinator<'_> {
         self.again(error).await
     }
 
-    async fn again(&mut self, reason: &dyn std::fmt::Display) -> Result<(), FenceError> {
+    async fn again(&mut self, reason: &(dyn std::fmt::Display + Sync)) -> Result<(), FenceError> {
         if Instant::now() >= self.deadline {
             return Err(FenceError::Unavailable {
                 transactional_id: self.transactional_id.into(),

@@ -6,7 +6,7 @@
 
 use std::{io, time::Duration};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::{
     messages::{RequestHeader, ResponseHeader},
     protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes},
@@ -48,8 +48,12 @@ pub struct Connection {
     address: String,
     stream: TcpStream,
     correlation_id: i32,
-    frame: BytesMut,
+    request: BytesMut,
+    answer: BytesMut,
     answer_within: Duration,
+    /// A call that failed or was dropped halfway leaves bytes behind that no
+    /// later call could make sense of.
+    in_order: bool,
 }
 
 impl Connection {
@@ -71,17 +75,29 @@ impl Connection {
             address: address.into(),
             stream,
             correlation_id: 0,
-            frame: BytesMut::with_capacity(64 << 10),
+            request: BytesMut::with_capacity(64 << 10),
+            answer: BytesMut::with_capacity(4 << 10),
             answer_within,
+            in_order: true,
         })
     }
 
     /// Sends a request in the given version of its API and waits for the answer.
+    ///
+    /// After an error, or when the call was dropped before it answered, every
+    /// later call fails: the caller opens a new connection.
     pub async fn call<R>(&mut self, version: i16, request: &R) -> Result<R::Response, WireError>
     where
         R: Request + HeaderVersion,
         R::Response: HeaderVersion,
     {
+        let in_order = std::mem::replace(&mut self.in_order, false);
+        if !in_order {
+            return Err(WireError::Lost {
+                address: self.address.clone(),
+                source: io::Error::other("an earlier call was given up halfway"),
+            });
+        }
         self.encode(version, request)?;
         let limit = self.answer_within;
         let answer = match timeout(limit, self.exchange()).await {
@@ -99,7 +115,9 @@ impl Connection {
                 });
             }
         };
-        self.decode::<R>(version, answer)
+        let answer = self.decode::<R>(version, answer)?;
+        self.in_order = true;
+        Ok(answer)
     }
 
     fn encode<R: Request + HeaderVersion>(
@@ -113,43 +131,41 @@ impl Connection {
             .with_request_api_version(version)
             .with_correlation_id(self.correlation_id)
             .with_client_id(Some(StrBytes::from_static_str("annals")));
-        self.frame.clear();
-        self.frame.put_i32(0);
+        self.request.clear();
+        self.request.put_i32(0);
         header
-            .encode(&mut self.frame, R::header_version(version))
-            .and_then(|()| request.encode(&mut self.frame, version))
+            .encode(&mut self.request, R::header_version(version))
+            .and_then(|()| request.encode(&mut self.request, version))
             .map_err(|error| self.garbled(&error))?;
-        let length = (self.frame.len() - 4) as i32;
-        self.frame[..4].copy_from_slice(&length.to_be_bytes());
+        let length = (self.request.len() - 4) as i32;
+        self.request[..4].copy_from_slice(&length.to_be_bytes());
         Ok(())
     }
 
     async fn exchange(&mut self) -> io::Result<Bytes> {
-        self.stream.write_all(&self.frame).await?;
+        self.stream.write_all(&self.request).await?;
         // Small answers come in one read; the length says how much is missing.
-        let mut answer = std::mem::take(&mut self.frame);
-        answer.clear();
-        while answer.len() < 4 {
-            self.read_some(&mut answer).await?;
+        while self.answer.len() < 4 {
+            self.read_some().await?;
         }
-        let length = i32::from_be_bytes([answer[0], answer[1], answer[2], answer[3]]);
-        let total = usize::try_from(length)
+        let length = self.answer.get_i32();
+        let length = usize::try_from(length)
             .ok()
             .filter(|length| *length <= MAX_ANSWER_BYTES)
-            .map(|length| length + 4)
             .ok_or(io::ErrorKind::InvalidData)?;
-        answer.reserve(total.saturating_sub(answer.len()));
-        while answer.len() < total {
-            self.read_some(&mut answer).await?;
+        self.answer
+            .reserve(length.saturating_sub(self.answer.len()));
+        while self.answer.len() < length {
+            self.read_some().await?;
         }
-        if answer.len() != total {
+        if self.answer.len() != length {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        Ok(answer.split_off(4).freeze())
+        Ok(self.answer.split().freeze())
     }
 
-    async fn read_some(&mut self, into: &mut BytesMut) -> io::Result<()> {
-        match self.stream.read_buf(into).await? {
+    async fn read_some(&mut self) -> io::Result<()> {
+        match self.stream.read_buf(&mut self.answer).await? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             _ => Ok(()),
         }
