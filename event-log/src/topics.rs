@@ -128,16 +128,22 @@ pub async fn ensure_topic(
 
 /// What each kind of topic must have; checked at every start.
 fn required_settings(purpose: Purpose) -> &'static [(&'static str, &'static str)] {
+    // Brokers forget producers by their records' times: a client's old time would delete the fence.
+    // A broker that compresses would write batches that an owner does not read, and an unclean
+    // leader would lose what was acknowledged.
     match purpose {
-        // Brokers forget producers by their records' times: a client's old time would delete the fence.
         Purpose::Events => &[
             ("message.timestamp.type", "LogAppendTime"),
+            ("compression.type", "producer"),
+            ("unclean.leader.election.enable", "false"),
             ("cleanup.policy", "delete"),
             ("retention.ms", "-1"),
             ("retention.bytes", "-1"),
         ],
         Purpose::Owners => &[
             ("message.timestamp.type", "LogAppendTime"),
+            ("compression.type", "producer"),
+            ("unclean.leader.election.enable", "false"),
             ("cleanup.policy", "compact"),
         ],
     }
