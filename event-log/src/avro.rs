@@ -7,7 +7,7 @@
 pub(crate) mod tagged;
 pub(crate) mod variants;
 
-use std::{collections::HashMap, marker::PhantomData};
+use std::{collections::HashMap, io::Read, marker::PhantomData};
 
 use kernel::Event;
 use serde_avro_fast::{
@@ -115,18 +115,22 @@ impl<E: Event> EventCodec<E> {
     }
 
     /// Appends the event's value to `into` and answers its event type.
+    ///
+    /// After an error `into` is as it was.
     pub fn encode(&self, event: &E, into: &mut Vec<u8>) -> Result<&str, EncodeError> {
         let variant = &self.variants[variant_index(event)];
+        let before = into.len();
         into.push(0);
         into.extend_from_slice(&variant.schema_id.to_be_bytes());
         let mut config = SerializerConfig::new(&variant.schema);
-        let mut state = SerializerState::from_writer(into, &mut config);
-        event
-            .serialize(state.serializer())
-            .map_err(|error| EncodeError {
+        let mut state = SerializerState::from_writer(&mut *into, &mut config);
+        if let Err(error) = event.serialize(state.serializer()) {
+            into.truncate(before);
+            return Err(EncodeError {
                 event_type: variant.event_type.clone(),
                 reason: error.to_string(),
-            })?;
+            });
+        }
         Ok(&variant.event_type)
     }
 
@@ -146,16 +150,21 @@ impl<E: Event> EventCodec<E> {
             };
         };
         let variant = &self.variants[*index];
+        let malformed = |reason: String| DecodeError::Malformed {
+            event_type: variant.event_type.clone(),
+            reason,
+        };
         let mut state = DeserializerState::from_slice(datum, &variant.schema);
-        E::deserialize(Tagged {
+        let event = E::deserialize(Tagged {
             name: variant.name,
             content: state.deserializer(),
         })
-        .map(Some)
-        .map_err(|error| DecodeError::Malformed {
-            event_type: variant.event_type.clone(),
-            reason: error.to_string(),
-        })
+        .map_err(|error| malformed(error.to_string()))?;
+        // Bytes that the schema does not account for: it was written with another one.
+        match state.into_reader().bytes().next() {
+            None => Ok(Some(event)),
+            Some(_) => Err(malformed("bytes are left over".into())),
+        }
     }
 }
 
@@ -329,5 +338,11 @@ mod tests {
             decode(&[0, 0, 0, 0, 2, 80]),
             DecodeError::Malformed { .. }
         ));
+        let mut value = Vec::new();
+        codec.encode(&charged(), &mut value).unwrap();
+        value.push(0);
+        assert!(
+            matches!(decode(&value), DecodeError::Malformed { reason, .. } if reason == "bytes are left over")
+        );
     }
 }

@@ -36,6 +36,7 @@ fn drift_of<E: Event>(schemas: &ContextSchemas) -> Vec<String> {
 macro_rules! events {
     ($name:ident { $($body:tt)* }) => {
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[allow(clippy::large_enum_variant)]
         enum $name { $($body)* }
     };
 }
