@@ -1,0 +1,245 @@
+//! Taking a shard over: one winner, whoever else tries.
+
+use event_log::{
+    append::AppendError,
+    batch::ProducerIdentity,
+    cluster::Cluster,
+    fence::{FenceError, take_over},
+    fetch::PartitionReader,
+};
+use tokio::sync::mpsc;
+
+use crate::{
+    proxy::{Fault, Kind, Proxy},
+    raw::{add_partition_to_txn, batch, init_producer_id, produce},
+    shard::{Entry, PARTITION, Shard, in_time},
+};
+
+const INVALID_PRODUCER_EPOCH: i16 = 47;
+const PRODUCER_FENCED: i16 = 90;
+
+/// The requests of a take-over, in order.
+const STEPS: [Kind; 4] = [
+    Kind::InitProducerId,
+    Kind::AddPartitionsToTxn,
+    Kind::EndTxn,
+    Kind::InitExpecting,
+];
+
+#[tokio::test]
+async fn the_first_batch_gets_the_offset_after_the_marker() {
+    let shard = Shard::shared().await;
+    for round in 0..3 {
+        let mut owner = shard.own().await.unwrap();
+        for appender in [&mut owner.events, &mut owner.owners] {
+            let expected = appender.next_offset();
+            let offset = in_time(appender.append(batch(&[round]))).await.unwrap();
+            assert_eq!(offset, expected);
+        }
+        for topic in [&shard.events, &shard.owners] {
+            let log = shard.log(topic).await;
+            let [.., marker, first] = &log[..] else {
+                panic!("{log:?} has no marker");
+            };
+            assert!(marker.control);
+            assert_eq!(marker.producer, owner.take_over.marker);
+            assert_eq!(first.producer, owner.take_over.writer);
+            assert_eq!(first.offset, marker.offset + 1);
+            assert_eq!(first.values, [round]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_deposed_owner_can_do_nothing_any_more() {
+    let shard = Shard::shared().await;
+    let mut deposed = shard.own().await.unwrap();
+    deposed.append(1).await.unwrap();
+    let old = deposed.take_over.writer;
+    let mut owner = shard.own().await.unwrap();
+
+    let sent = |topic: &str, sequence| {
+        let bytes = batch(&[66]).seal(old, sequence, 0);
+        let (cluster, topic) = (shard.cluster.clone(), topic.to_owned());
+        async move { produce(&cluster, &topic, PARTITION, bytes).await.0 }
+    };
+    let next = sent(&shard.events, 1).await;
+    assert_eq!(next, INVALID_PRODUCER_EPOCH, "its next batch");
+    let first = sent(&shard.events, 0).await;
+    assert_eq!(first, INVALID_PRODUCER_EPOCH, "a first batch");
+    let elsewhere = sent(&shard.owners, 0).await;
+    assert_eq!(
+        elsewhere, INVALID_PRODUCER_EPOCH,
+        "a partition it never wrote"
+    );
+    let resent = batch(&[1]).seal(old, 0, 0);
+    let (resent, _) = produce(&shard.cluster, &shard.events, PARTITION, resent).await;
+    assert_eq!(
+        resent, INVALID_PRODUCER_EPOCH,
+        "a batch that is in the log already"
+    );
+    let id = &shard.transactional_id;
+    let (renewed, _) = init_producer_id(&shard.cluster, Some(id), old).await;
+    assert_eq!(renewed, PRODUCER_FENCED, "a new epoch");
+    let added = add_partition_to_txn(&shard.cluster, id, old, &shard.events, PARTITION).await;
+    assert!(
+        [INVALID_PRODUCER_EPOCH, PRODUCER_FENCED].contains(&added),
+        "a transaction: {added}"
+    );
+    assert!(matches!(
+        deposed.append(2).await,
+        Err(AppendError::Fenced {
+            code: INVALID_PRODUCER_EPOCH
+        })
+    ));
+
+    owner.append(3).await.unwrap();
+    let values: Vec<_> = shard.records(&shard.events).await;
+    assert_eq!(values.iter().map(|(_, v)| *v).collect::<Vec<_>>(), [1, 3]);
+    assert_eq!(shard.records(&shard.owners).await, []);
+}
+
+#[tokio::test]
+async fn whoever_is_overtaken_between_two_steps_has_lost() {
+    for step in &STEPS[1..] {
+        let shard = Shard::shared().await;
+        let proxy = Proxy::before(&shard.cluster.bootstrap()).await;
+        let gate = proxy.hold(*step);
+        let slow = shard.through(&proxy.address);
+        let slow = tokio::spawn(async move { slow.take_over().await });
+        in_time(gate.reached()).await;
+
+        let mut owner = in_time(shard.own()).await.unwrap();
+        owner.append(1).await.unwrap();
+        gate.open();
+
+        let lost = in_time(slow).await.unwrap().unwrap_err();
+        assert!(
+            matches!(lost, FenceError::Lost { .. }),
+            "held at {step:?}: {lost}"
+        );
+        owner.append(2).await.unwrap();
+        let records = shard.records(&shard.events).await;
+        assert_eq!(records.iter().map(|(_, v)| *v).collect::<Vec<_>>(), [1, 2]);
+    }
+}
+
+#[tokio::test]
+async fn of_two_that_are_between_their_steps_one_wins() {
+    for step in &STEPS[1..] {
+        let shard = Shard::shared().await;
+        let [early, late] = [
+            Proxy::before(&shard.cluster.bootstrap()).await,
+            Proxy::before(&shard.cluster.bootstrap()).await,
+        ];
+        let gates = [early.hold(*step), late.hold(*step)];
+        let mut takers = Vec::new();
+        for (proxy, gate) in [&early, &late].into_iter().zip(&gates) {
+            let shard = shard.through(&proxy.address);
+            takers.push(tokio::spawn(async move { shard.own().await }));
+            in_time(gate.reached()).await;
+        }
+        for gate in &gates {
+            gate.open();
+        }
+        let late = in_time(takers.pop().unwrap()).await.unwrap();
+        let early = in_time(takers.pop().unwrap()).await.unwrap();
+        assert!(
+            matches!(early, Err(FenceError::Lost { .. })),
+            "held at {step:?}"
+        );
+        late.unwrap().append(1).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_take_over_goes_on_when_an_answer_or_a_request_is_lost() {
+    for fault in [Fault::LoseAnswer, Fault::LoseRequest] {
+        for step in STEPS {
+            let shard = Shard::shared().await;
+            let mut deposed = shard.own().await.unwrap();
+            let proxy = Proxy::before(&shard.cluster.bootstrap()).await;
+            proxy.next(step, [fault.clone()]);
+            let mut owner = in_time(shard.through(&proxy.address).own()).await.unwrap();
+            assert!(proxy.is_used_up());
+            owner.append(1).await.unwrap();
+            assert!(matches!(
+                deposed.append(2).await,
+                Err(AppendError::Fenced { .. })
+            ));
+        }
+    }
+}
+
+#[tokio::test]
+async fn restoring_ends_at_ones_own_marker() {
+    let shard = Shard::shared().await;
+    let mut first = shard.own().await.unwrap();
+    first.append(1).await.unwrap();
+    let second = shard.take_over().await.unwrap();
+    let mut third = shard.own().await.unwrap();
+    third.append(3).await.unwrap();
+    let log = shard.log(&shard.events).await;
+
+    let mut reader = PartitionReader::new(&shard.cluster, &shard.events, PARTITION, 0);
+    let mut restored = Vec::new();
+    in_time(reader.read_to_marker(second.marker, |batch| restored.push(Entry::of(batch))))
+        .await
+        .unwrap();
+    let end = log
+        .iter()
+        .position(|entry| entry.producer == second.marker)
+        .unwrap();
+    assert_eq!(restored, log[..=end]);
+    assert_eq!(reader.next_offset(), log[end].offset + 1);
+
+    // What came after is still there to be read.
+    let rest = in_time(reader.next_batches()).await.unwrap();
+    let rest: Vec<_> = rest.iter().map(Entry::of).collect();
+    assert_eq!(rest, log[end + 1..]);
+}
+
+#[tokio::test]
+async fn restoring_waits_for_ones_own_marker() {
+    let shard = Shard::shared().await;
+    let mut owner = shard.own().await.unwrap();
+    owner.append(1).await.unwrap();
+    let proxy = Proxy::before(&shard.cluster.bootstrap()).await;
+    let gate = proxy.hold(Kind::EndTxn);
+    let next = shard.through(&proxy.address);
+    let next = tokio::spawn(async move { next.take_over().await });
+    in_time(gate.reached()).await;
+    let writer = owner.take_over.writer;
+    let marker = ProducerIdentity {
+        epoch: writer.epoch + 1,
+        ..writer
+    };
+
+    let (seen, mut entries) = mpsc::unbounded_channel();
+    let mut reader = PartitionReader::new(&shard.cluster, &shard.events, PARTITION, 0);
+    let restored = tokio::spawn(async move {
+        let take = |batch: &event_log::batch::Batch| seen.send(Entry::of(batch)).unwrap();
+        reader.read_to_marker(marker, take).await.unwrap();
+        reader.next_offset()
+    });
+    let end = in_time(entries.recv()).await.unwrap();
+    assert!(end.control && end.producer != marker);
+    assert_eq!(in_time(entries.recv()).await.unwrap().values, [1]);
+    assert!(!restored.is_finished());
+
+    gate.open();
+    assert_eq!(in_time(next).await.unwrap().unwrap().marker, marker);
+    let end = in_time(entries.recv()).await.unwrap();
+    assert!(end.control && end.producer == marker);
+    assert_eq!(in_time(restored).await.unwrap(), end.offset + 1);
+}
+
+#[tokio::test]
+async fn without_a_broker_a_take_over_is_given_up() {
+    let nobody = Cluster::new("127.0.0.1:1");
+    let error = take_over(&nobody, "test.1.shard.0", &["t".into()], 0)
+        .await
+        .unwrap_err();
+    assert!(matches!(&error, FenceError::Unavailable { .. }), "{error}");
+    assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
+}
