@@ -441,3 +441,6 @@ fn reply(request: Request, answer: Answer) {
         let _ = first.send(answer);
     }
 }
+
+#[cfg(test)]
+mod tests;

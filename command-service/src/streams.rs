@@ -162,7 +162,7 @@ pub(crate) enum ReplayError {
     Decode(#[from] DecodeError),
 }
 
-struct Streams<D: Decider> {
+pub(crate) struct Streams<D: Decider> {
     codec: Arc<EventCodec<D::Event>>,
     acknowledged: HashMap<StreamId, State<D>>,
     /// At most two for a stream: of the group in flight and of the one in the making.
@@ -182,7 +182,7 @@ struct Ahead<D> {
 }
 
 impl<D: Decider> Streams<D> {
-    fn new(codec: Arc<EventCodec<D::Event>>) -> Self {
+    pub(crate) fn new(codec: Arc<EventCodec<D::Event>>) -> Self {
         Self {
             codec,
             acknowledged: HashMap::new(),

@@ -1,0 +1,566 @@
+use std::sync::Arc;
+
+use chrono::DateTime;
+use event_log::{
+    Fingerprint,
+    avro::EventCodec,
+    batch::{Batch, ProducerIdentity},
+    schemas::ContextSchemas,
+};
+use kernel::{Actor, CommandId, Decider, Ground, Meta, Rejection, StreamVersion, Tenant};
+use proptest::prelude::*;
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::*;
+use crate::{
+    outcome::Expected,
+    streams::{Command, Streams},
+};
+
+/// A counter that goes up to 10 and panics at 7 when it is asked to.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Counter(u32);
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Count {
+    Counted { by: i32, note: String },
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum Increase {
+    Add(u32),
+    AddWithNote(u32, String),
+    Panic,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the counter is full")]
+struct Full;
+
+impl Rejection for Full {
+    fn code(&self) -> &'static str {
+        "full"
+    }
+}
+
+impl Decider for Counter {
+    const KIND: &'static str = "counter";
+    type Command = Increase;
+    type Event = Count;
+    type Rejection = Full;
+
+    fn decide(&self, command: &Increase, _: &Meta) -> Result<Vec<Count>, Full> {
+        let (by, note) = match command {
+            Increase::Add(by) => (*by, String::new()),
+            Increase::AddWithNote(by, note) => (*by, note.clone()),
+            Increase::Panic => panic!("asked to"),
+        };
+        if self.0 + by > 10 {
+            return Err(Full);
+        }
+        let counted = Count::Counted {
+            by: by as i32,
+            note,
+        };
+        Ok((by > 0).then_some(counted).into_iter().collect())
+    }
+
+    fn evolve(&mut self, event: &Count) {
+        let Count::Counted { by, .. } = event;
+        self.0 += by.unsigned_abs();
+    }
+}
+
+const WRITER: ProducerIdentity = ProducerIdentity { id: 1, epoch: 1 };
+
+/// A lane without a broker: what it would append is kept as the log.
+struct World {
+    lane: Lane,
+    log: Vec<event_log::batch::BatchBuilder>,
+    end: i64,
+    barriers: usize,
+}
+
+type Waiting = oneshot::Receiver<Answer>;
+
+impl World {
+    fn new() -> Self {
+        Self::with_groups_of(256)
+    }
+
+    fn with_groups_of(limit: usize) -> Self {
+        Self {
+            lane: lane(limit),
+            log: Vec::new(),
+            end: 0,
+            barriers: 0,
+        }
+    }
+
+    fn send(&mut self, stream: &str, key: &str, ask: Increase) -> Waiting {
+        self.send_expecting(stream, key, ask, Expected::Any)
+    }
+
+    fn send_expecting(
+        &mut self,
+        stream: &str,
+        key: &str,
+        ask: Increase,
+        expected: Expected,
+    ) -> Waiting {
+        let meta = meta(stream, key);
+        let fingerprint = Fingerprint(fingerprint_of(&ask, expected));
+        let command_key = CommandKey::new(&meta.stream, &meta.actor, &meta.command_id);
+        let (reply, waiting) = oneshot::channel();
+        self.lane.take(Request {
+            key: command_key,
+            ask: Ask::Command(Box::new(Command {
+                content: Box::new(ask),
+                meta,
+                expected,
+                fingerprint,
+                trace_parent: None,
+            })),
+            replies: vec![reply],
+        });
+        self.lane.decide();
+        waiting
+    }
+
+    /// Sends the group in the making; answers whether there was one.
+    fn send_group(&mut self) -> bool {
+        self.lane.decide();
+        let Some(batch) = self.lane.next_group() else {
+            return false;
+        };
+        if batch.is_empty() {
+            self.barriers += 1;
+        }
+        self.log.push(batch);
+        true
+    }
+
+    fn acknowledge(&mut self) {
+        let records = i64::from(self.log.last().map_or(0, |batch| batch.records()));
+        let base = self.end;
+        self.end += records;
+        self.lane.acknowledge(base, self.end);
+    }
+
+    fn settle(&mut self) {
+        while self.send_group() {
+            self.acknowledge();
+        }
+    }
+
+    /// What an owner that comes later makes of the log.
+    fn restored(self) -> Self {
+        let mut next = Self::new();
+        for batch in self.log.into_iter().filter(|batch| !batch.is_empty()) {
+            let mut bytes = at_offset(batch.seal(WRITER, 0, 0), next.end);
+            let batch = Batch::read(&mut bytes).unwrap().unwrap();
+            next.end = batch.last_offset + 1;
+            next.lane.replay(&batch);
+        }
+        next
+    }
+}
+
+/// The broker writes the base offset into a batch.
+fn at_offset(batch: bytes::Bytes, offset: i64) -> bytes::Bytes {
+    let mut bytes = batch.to_vec();
+    bytes[..8].copy_from_slice(&offset.to_be_bytes());
+    bytes.into()
+}
+
+fn lane(limit: usize) -> Lane {
+    let schemas = ContextSchemas::load(
+        "counting",
+        [(
+            "Counted.v1.avsc",
+            r#"{"type":"record","namespace":"annals.counting","name":"Counted","fields":[
+                {"name":"by","type":"int"},{"name":"note","type":"string"}]}"#,
+        )],
+    )
+    .unwrap();
+    let codec = Arc::new(EventCodec::<Count>::offline(&[&schemas]).unwrap());
+    let kinds: Vec<Box<dyn Kind>> = vec![Box::new(Streams::<Counter>::new(codec))];
+    let topic = "annals.counting.events.1".to_owned();
+    let mut lane = Lane::new("counting", topic, 0, kinds, limit, 1_000);
+    lane.claim(5);
+    lane
+}
+
+fn meta(stream: &str, key: &str) -> Meta {
+    let tenant = Tenant::default();
+    Meta {
+        stream: StreamId::new(&tenant, "counter", stream).unwrap(),
+        tenant,
+        actor: Actor::User("ada".into()),
+        at: DateTime::UNIX_EPOCH,
+        command_id: CommandId::parse(key).unwrap(),
+        correlation_id: Uuid::nil(),
+        causation_id: None,
+    }
+}
+
+fn fingerprint_of(ask: &Increase, expected: Expected) -> [u8; 16] {
+    use sha2::Digest;
+    crate::recorded::first_half(sha2::Sha256::new_with_prefix(format!(
+        "{ask:?}{expected:?}"
+    )))
+}
+
+fn version(waiting: &mut Waiting) -> u64 {
+    waiting.try_recv().unwrap().unwrap().version.0
+}
+
+fn error(waiting: &mut Waiting) -> CommandError {
+    waiting.try_recv().unwrap().unwrap_err()
+}
+
+fn unanswered(waiting: &mut Waiting) -> bool {
+    waiting.try_recv() == Err(oneshot::error::TryRecvError::Empty)
+}
+
+#[test]
+fn a_command_is_answered_when_its_group_is_acknowledged_and_not_before() {
+    let mut world = World::new();
+    let mut added = world.send("a", "1", Increase::Add(3));
+    world.send_group();
+    assert!(unanswered(&mut added));
+    world.acknowledge();
+    let answer = added.try_recv().unwrap().unwrap();
+    assert_eq!(
+        (answer.version.0, answer.events, answer.repeated),
+        (1, 1, false)
+    );
+    assert_eq!(answer.position.unwrap().offset, 0);
+}
+
+#[test]
+fn the_next_group_is_decided_on_the_state_in_flight() {
+    let mut world = World::new();
+    let mut first = world.send("a", "1", Increase::Add(6));
+    world.send_group();
+    let mut second = world.send("a", "2", Increase::Add(6));
+    let mut third = world.send("a", "3", Increase::Add(4));
+    world.acknowledge();
+    assert_eq!(version(&mut first), 1);
+    assert!(
+        unanswered(&mut second),
+        "a rejection that saw unacknowledged state must wait"
+    );
+    world.settle();
+    assert!(matches!(
+        error(&mut second),
+        CommandError::Rejected {
+            code: "full",
+            ground: Ground::Rule,
+            ..
+        }
+    ));
+    assert_eq!(version(&mut third), 2);
+}
+
+#[test]
+fn one_group_is_in_flight_at_a_time() {
+    let mut world = World::new();
+    world.send("a", "1", Increase::Add(1));
+    assert!(world.send_group());
+    world.send("a", "2", Increase::Add(1));
+    assert!(!world.send_group());
+    world.acknowledge();
+    assert!(world.send_group());
+}
+
+#[test]
+fn answers_without_events_wait_for_a_barrier() {
+    let mut world = World::new();
+    let mut rejected = world.send("a", "1", Increase::Add(11));
+    let mut nothing = world.send("a", "2", Increase::Add(0));
+    assert!(unanswered(&mut rejected) && unanswered(&mut nothing));
+    world.settle();
+    assert_eq!(world.barriers, 1, "one barrier serves the whole group");
+    assert!(matches!(
+        error(&mut rejected),
+        CommandError::Rejected { .. }
+    ));
+    let nothing = nothing.try_recv().unwrap().unwrap();
+    assert_eq!(
+        (nothing.version.0, nothing.events, nothing.position),
+        (0, 0, None)
+    );
+}
+
+#[test]
+fn a_key_that_comes_again_while_it_is_under_way_gets_the_same_answer() {
+    let mut world = World::new();
+    let mut first = world.send("a", "1", Increase::Add(3));
+    let mut in_the_making = world.send("a", "1", Increase::Add(3));
+    world.send_group();
+    let mut in_flight = world.send("a", "1", Increase::Add(3));
+    let mut other = world.send("a", "1", Increase::Add(4));
+    world.acknowledge();
+    world.settle();
+    let mut last = world.send("a", "1", Increase::Add(3));
+    world.settle();
+    for waiting in [&mut first, &mut in_the_making, &mut in_flight, &mut last] {
+        assert_eq!(version(waiting), 1);
+    }
+    assert_eq!(error(&mut other), CommandError::KeyReused);
+    assert_eq!(world.end, 1, "the event is in the log once");
+}
+
+#[test]
+fn a_rejected_command_may_be_decided_anew() {
+    let mut world = World::new();
+    world.send("a", "1", Increase::Add(11));
+    world.settle();
+    let mut again = world.send("a", "1", Increase::Add(2));
+    world.settle();
+    assert_eq!(version(&mut again), 1);
+}
+
+#[test]
+fn of_those_who_expect_the_same_version_one_wins() {
+    let mut world = World::new();
+    let expected = Expected::Exactly(StreamVersion(0));
+    let mut first = world.send_expecting("a", "1", Increase::Add(1), expected);
+    let mut second = world.send_expecting("a", "2", Increase::Add(1), expected);
+    let mut missing = world.send_expecting("b", "3", Increase::Add(1), Expected::Exists);
+    world.settle();
+    assert_eq!(version(&mut first), 1);
+    assert_eq!(
+        error(&mut second),
+        CommandError::Stale {
+            current: StreamVersion(1)
+        }
+    );
+    assert_eq!(
+        error(&mut missing),
+        CommandError::Stale {
+            current: StreamVersion(0)
+        }
+    );
+}
+
+#[test]
+fn a_full_group_leaves_the_rest_for_the_next() {
+    let mut world = World::with_groups_of(2);
+    let mut answers: Vec<_> = (0..5)
+        .map(|i| world.send(&format!("s{i}"), "1", Increase::Add(1)))
+        .collect();
+    world.settle();
+    assert_eq!(
+        world.log.iter().map(|b| b.records()).collect::<Vec<_>>(),
+        [2, 2, 1]
+    );
+    assert!(answers.iter_mut().all(|waiting| version(waiting) == 1));
+}
+
+#[test]
+fn events_that_do_not_fit_go_into_the_next_group() {
+    let note = || "x".repeat(400_000);
+    let mut world = World::new();
+    let mut answers: Vec<_> = (0..3)
+        .map(|i| world.send(&format!("s{i}"), "1", Increase::AddWithNote(1, note())))
+        .collect();
+    world.settle();
+    assert_eq!(
+        world.log.iter().map(|b| b.records()).collect::<Vec<_>>(),
+        [2, 1]
+    );
+    assert!(answers.iter_mut().all(|waiting| version(waiting) == 1));
+}
+
+#[test]
+fn events_that_fit_into_no_group_are_too_large() {
+    let mut world = World::new();
+    let mut large = world.send("a", "1", Increase::AddWithNote(1, "x".repeat(950_000)));
+    let mut next = world.send("a", "2", Increase::Add(1));
+    world.settle();
+    assert!(matches!(error(&mut large), CommandError::TooLarge { .. }));
+    assert_eq!(version(&mut next), 1);
+}
+
+#[test]
+fn a_refused_group_is_decided_again_one_command_at_a_time() {
+    let mut world = World::new();
+    let mut answers: Vec<_> = (0..3)
+        .map(|i| world.send("a", &i.to_string(), Increase::Add(3)))
+        .collect();
+    let mut again = world.send("a", "0", Increase::Add(3));
+    world.send_group();
+    let mut later = world.send("a", "3", Increase::Add(1));
+    world.log.pop();
+    world.lane.refused("too large");
+
+    world.send_group();
+    assert_eq!(world.log[0].records(), 1);
+    world.acknowledge();
+    world.send_group();
+    world.log.pop();
+    world.lane.refused("too large");
+    world.settle();
+
+    assert_eq!(version(&mut answers[0]), 1);
+    assert_eq!(version(&mut again), 1);
+    assert!(matches!(
+        error(&mut answers[1]),
+        CommandError::Refused { .. }
+    ));
+    assert_eq!(version(&mut answers[2]), 2);
+    assert_eq!(version(&mut later), 3);
+}
+
+#[test]
+fn a_panicking_decider_leaves_the_others_alone() {
+    let mut world = World::new();
+    let mut panicked = world.send("a", "1", Increase::Panic);
+    let mut other = world.send("b", "2", Increase::Add(1));
+    world.settle();
+    assert!(matches!(error(&mut panicked), CommandError::Bug { .. }));
+    assert_eq!(version(&mut other), 1);
+}
+
+#[test]
+fn who_waits_when_the_shard_stops_is_told() {
+    let mut world = World::with_groups_of(1);
+    let mut waiting: Vec<_> = (0..3)
+        .map(|i| world.send(&i.to_string(), "1", Increase::Add(1)))
+        .collect();
+    world.send_group();
+    let reason = "deposed".to_owned();
+    world.lane.stop(&CommandError::NotServed { reason });
+    for waiting in &mut waiting {
+        assert!(matches!(error(waiting), CommandError::NotServed { .. }));
+    }
+}
+
+#[test]
+fn a_later_owner_gives_the_recorded_answer() {
+    let mut world = World::new();
+    let mut first = world.send("a", "1", Increase::Add(3));
+    world.send("a", "2", Increase::Add(3));
+    world.settle();
+    let first = first.try_recv().unwrap().unwrap();
+
+    let mut later = world.restored();
+    let mut again = later.send("a", "1", Increase::Add(3));
+    let mut reused = later.send("a", "1", Increase::Add(4));
+    let mut next = later.send("a", "3", Increase::Add(4));
+    later.settle();
+    let again = again.try_recv().unwrap().unwrap();
+    assert!(again.repeated);
+    assert_eq!(
+        Acceptance {
+            repeated: false,
+            ..again
+        },
+        first
+    );
+    assert_eq!(error(&mut reused), CommandError::KeyReused);
+    assert_eq!(version(&mut next), 3);
+}
+
+#[test]
+fn events_of_a_deposed_owner_are_passed_over() {
+    let mut deposed = World::new();
+    deposed.send("a", "1", Increase::Add(3));
+    deposed.settle();
+    let mut owner = World::new();
+    owner.lane.claim(9);
+    owner.send("b", "1", Increase::Add(3));
+    owner.settle();
+    owner.log.append(&mut deposed.log);
+
+    let mut later = owner.restored();
+    let mut on_a = later.send("a", "2", Increase::Add(1));
+    later.settle();
+    assert_eq!(
+        version(&mut on_a),
+        1,
+        "the deposed owner's event does not count"
+    );
+}
+
+#[test]
+fn a_stream_that_cannot_be_read_stops_alone() {
+    let mut world = World::new();
+    world.send("a", "1", Increase::Add(1));
+    world.send("b", "1", Increase::Add(1));
+    world.settle();
+    // The first event of `a` again: version 1 does not follow version 1.
+    let mut once_more = World::new();
+    once_more.send("a", "9", Increase::Add(1));
+    once_more.settle();
+    world.log.append(&mut once_more.log);
+
+    let mut later = world.restored();
+    let mut on_a = later.send("a", "2", Increase::Add(1));
+    let mut on_b = later.send("b", "2", Increase::Add(1));
+    later.settle();
+    assert!(matches!(
+        error(&mut on_a),
+        CommandError::StreamStopped { .. }
+    ));
+    assert_eq!(version(&mut on_b), 2);
+}
+
+/// Without events, the position is the end of the log when the answer is given.
+fn compared(answer: &Answer) -> Answer {
+    answer.clone().map(|answer| Acceptance {
+        position: answer.position.filter(|_| answer.events > 0),
+        ..answer
+    })
+}
+
+proptest! {
+    /// Whatever the groups, the outcome is that of deciding one by one, and the
+    /// log alone leads to the same answers.
+    #[test]
+    fn any_grouping_is_a_serial_fold(
+        commands in prop::collection::vec((0..4_u8, 0..20_u8, 0..5_u32), 1..60),
+        pauses in prop::collection::vec(any::<bool>(), 60),
+    ) {
+        let mut grouped = World::new();
+        let mut serial = World::new();
+        let mut pairs = Vec::new();
+        let mut in_flight = false;
+        for ((stream, key, by), pause) in commands.into_iter().zip(pauses) {
+            let (stream, key) = (stream.to_string(), key.to_string());
+            let answer = grouped.send(&stream, &key, Increase::Add(by));
+            if pause {
+                if in_flight {
+                    grouped.acknowledge();
+                }
+                in_flight = grouped.send_group();
+            }
+            let expected = serial.send(&stream, &key, Increase::Add(by));
+            serial.settle();
+            pairs.push((stream, key, by, answer, expected));
+        }
+        if in_flight {
+            grouped.acknowledge();
+        }
+        grouped.settle();
+        let mut accepted = Vec::new();
+        for (stream, key, by, mut answer, mut expected) in pairs {
+            let answer = answer.try_recv().unwrap();
+            prop_assert_eq!(compared(&answer), compared(&expected.try_recv().unwrap()));
+            if let Ok(answer) = answer && answer.events > 0 {
+                accepted.push((stream, key, by, answer));
+            }
+        }
+        let mut later = grouped.restored();
+        for (stream, key, by, answer) in accepted {
+            let mut again = later.send(&stream, &key, Increase::Add(by));
+            later.settle();
+            let again = again.try_recv().unwrap().unwrap();
+            prop_assert_eq!(again, Acceptance { repeated: true, ..answer });
+        }
+    }
+}
