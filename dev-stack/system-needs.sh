@@ -8,7 +8,6 @@ system_needs=(
   "gcc:gcc:compiles the Kafka client"
   "g++:g++:compiles the Kafka client"
   "make:make:compiles the Kafka client"
-  "cmake:cmake:compiles the Kafka client"
   "mvn:maven:fetches Kafka and Postgres"
   "tar:tar:unpacks Postgres"
   "xz:xz-utils:unpacks Postgres"
