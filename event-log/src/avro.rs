@@ -136,17 +136,17 @@ impl<E: Event> EventCodec<E> {
 
     /// Reads a value; `None` when its event type is none of the enum's variants.
     pub fn decode(&self, event_type: &str, value: &[u8]) -> Result<Option<E>, DecodeError> {
-        let Some((schema_id, datum)) = split_schema_id(value) else {
-            return Err(DecodeError::NotFramed);
-        };
-        let Some(index) = self.by_schema_id.get(&schema_id) else {
+        let framed = split_schema_id(value);
+        let known = framed.and_then(|(id, datum)| Some((self.by_schema_id.get(&id)?, datum)));
+        let Some((index, datum)) = known else {
             let ours = self.event_types().any(|known| known == event_type);
-            return match ours {
-                true => Err(DecodeError::UnknownSchema {
+            return match framed {
+                _ if !ours => Ok(None),
+                None => Err(DecodeError::NotFramed),
+                Some((schema_id, _)) => Err(DecodeError::UnknownSchema {
                     event_type: event_type.into(),
                     schema_id,
                 }),
-                false => Ok(None),
             };
         };
         let variant = &self.variants[*index];
@@ -330,6 +330,7 @@ mod tests {
         let codec = EventCodec::<Ledger>::offline(&[&schemas()]).unwrap();
         let decode = |value: &[u8]| codec.decode("annals.billing.Charged", value).unwrap_err();
         assert_eq!(decode(b"{}"), DecodeError::NotFramed);
+        assert_eq!(codec.decode("annals.other.Else", b"{}"), Ok(None));
         assert!(matches!(
             decode(&[0, 0, 0, 0, 9, 1]),
             DecodeError::UnknownSchema { schema_id: 9, .. }

@@ -6,18 +6,9 @@ use annals::read_model::{PgConnection, ReadModel, Recorded};
 use kernel::StreamVersion;
 use serde::{Deserialize, Serialize};
 
-use crate::Role;
+use crate::{Role, UserEvent};
 
 pub(crate) struct UserDirectory;
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) enum Registered {
-    UserRegistered {
-        email: String,
-        name: String,
-        role: Role,
-    },
-}
 
 impl ReadModel for UserDirectory {
     const NAME: &'static str = "user-directory";
@@ -33,10 +24,10 @@ impl ReadModel for UserDirectory {
             role    text not null,
             primary key (tenant, id)
         );";
-    type Event = Registered;
+    type Event = UserEvent;
 
     async fn project(
-        events: &[Recorded<Registered>],
+        events: &[Recorded<UserEvent>],
         db: &mut PgConnection,
     ) -> Result<(), sqlx::Error> {
         let mut rows = Rows::default();
@@ -44,7 +35,7 @@ impl ReadModel for UserDirectory {
             envelope, event, ..
         } in events
         {
-            let Registered::UserRegistered { email, name, role } = event;
+            let UserEvent::UserRegistered { email, name, role } = event;
             rows.tenants.push(envelope.stream.tenant().to_owned());
             rows.ids.push(envelope.stream.id().to_owned());
             rows.versions.push(envelope.version.0 as i64);

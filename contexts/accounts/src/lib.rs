@@ -1,4 +1,5 @@
 //! Accounts: who there is, and what they may do.
+#![warn(clippy::wildcard_enum_match_arm)]
 
 mod user;
 mod values;
@@ -21,4 +22,13 @@ pub fn context() -> annals::Context {
         .read_model::<directory::UserDirectory>()
         .commands(http::commands())
         .queries(directory::queries())
+}
+
+#[cfg(all(test, feature = "runtime"))]
+mod tests {
+    #[test]
+    fn events_and_schema_files_agree() {
+        let context = super::context();
+        event_log::assert_events_match_schemas!(super::UserEvent, context.schemas());
+    }
 }

@@ -1,4 +1,5 @@
 //! Tasks: created by anyone, assigned by a manager, completed by their assignee.
+#![warn(clippy::wildcard_enum_match_arm)]
 
 mod task;
 mod values;
@@ -21,4 +22,13 @@ pub fn context() -> annals::Context {
         .read_model::<board::TaskBoard>()
         .commands(http::commands())
         .queries(board::queries())
+}
+
+#[cfg(all(test, feature = "runtime"))]
+mod tests {
+    #[test]
+    fn events_and_schema_files_agree() {
+        let context = super::context();
+        event_log::assert_events_match_schemas!(super::TaskEvent, context.schemas());
+    }
 }

@@ -87,5 +87,7 @@ impl<'de, D: Deserializer<'de>> VariantAccess<'de> for Content<D> {
 }
 
 fn not_a_struct<E: Error>() -> E {
-    E::custom("each variant of an event enum must have named fields, none of them flattened, or `{}`")
+    E::custom(
+        "each variant of an event enum must have named fields, none of them flattened, or `{}`",
+    )
 }
