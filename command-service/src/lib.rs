@@ -3,9 +3,9 @@
 //!
 //! [`http`] parses a request and hands it to [`Commands`], which finds the
 //! shard. A shard is one partition of every context's topic and has one task,
-//! its owner ([`shard`]): it takes the shard over, restores its state from the
+//! its owner (`shard`): it takes the shard over, restores its state from the
 //! log, and then decides and appends, one group at a time for each topic
-//! ([`lane`]). State lives in [`streams`], answers of the past in [`recorded`].
+//! (`lane`). State lives in `streams`, answers of the past in `recorded`.
 
 mod commands;
 pub mod config;
