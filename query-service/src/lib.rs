@@ -1,13 +1,13 @@
 //! From read models in Postgres to readers.
 //!
 //! A context brings routes; this crate brings what every query needs. A request passes
-//! [`admission`](self): a bearer token, and no parameter that the API does not declare. Its
+//! `admission.rs`: a bearer token, and no parameter that the API does not declare. Its
 //! handler asks a [`Reader`] for a [`Snapshot`] of a read model, which first waits until the
 //! model has caught up with the position that the client names ([`POSITION`]), reads through
 //! the snapshot with the caller's tenant as `$1`, and answers with a [`Page`], a [`Versioned`]
 //! row, or a [`Problem`](service_kit::Problem).
 //!
-//! One task for each process follows the projector's checkpoints ([`watch`](self)); requests
+//! One task for each process follows the projector's checkpoints (`watch.rs`); requests
 //! wait for that task, not by asking the database again and again.
 
 mod admission;

@@ -50,7 +50,9 @@ async fn start_with(configure: impl FnOnce(&mut Config)) -> Running {
     board::activate(&postgres, 1).await;
     postgres.close().await;
     let running = start_on(&url, configure).await;
-    running.readiness.until_ready().await;
+    timeout(Duration::from_secs(30), running.readiness.until_ready())
+        .await
+        .expect("the service becomes ready");
     running
 }
 
