@@ -28,3 +28,23 @@ pub fn on_signal() -> std::io::Result<CancellationToken> {
     });
     Ok(token)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn sigterm_asks_the_process_to_end() {
+        let token = on_signal().unwrap();
+        let this_process = std::process::id().to_string();
+        let kill = std::process::Command::new("kill")
+            .args(["-TERM", &this_process])
+            .status();
+        assert!(kill.unwrap().success());
+        tokio::time::timeout(Duration::from_secs(5), token.cancelled())
+            .await
+            .expect("the signal cancels the token");
+    }
+}

@@ -120,10 +120,15 @@ async fn parameters_that_do_not_parse_are_problems() {
 #[tokio::test]
 async fn requests_are_counted_by_the_route_that_they_match() {
     let readiness = Readiness::new();
+    let counted = async |Path(id): Path<u32>| id.to_string();
     let router = Router::new()
-        .route("/counted/{id}", get(async || "counted"))
+        .route("/counted/{id}", get(counted).post(counted))
         .merge(readiness.routes());
     let server = start(router).await;
+    // Another status and another method on the same route are counted apart.
+    server.get("/counted/none").await;
+    let post = crate::client().post(server.url("/counted/1"));
+    post.send().await.unwrap();
     for id in 0..3 {
         server.get(&format!("/counted/{id}")).await;
     }
