@@ -5,15 +5,11 @@ use std::net::SocketAddr;
 use axum::{Extension, Json, Router, routing::get};
 use service_kit::{Readiness, Server, Verifier, serve::BindError};
 use tokio_util::sync::CancellationToken;
-use utoipa::openapi::{
-    Components, InfoBuilder, OpenApiBuilder,
-    security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
-};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
     commands::Commands,
-    http::recall_routes,
+    openapi,
     service::{CommandService, Running, StartError},
 };
 
@@ -86,30 +82,9 @@ impl CommandServer {
 }
 
 fn router(routes: Vec<OpenApiRouter<Commands>>, commands: Commands, verifier: Verifier) -> Router {
-    let (routes, openapi) = merge(routes).split_for_parts();
+    let (routes, openapi) = openapi::merge(routes).split_for_parts();
     routes
         .with_state(commands)
         .layer(Extension(verifier))
         .route("/openapi.json", get(async move || Json(openapi)))
-}
-
-fn merge(routes: Vec<OpenApiRouter<Commands>>) -> OpenApiRouter<Commands> {
-    let info = InfoBuilder::new()
-        .title("Annals commands")
-        .version(env!("CARGO_PKG_VERSION"))
-        .build();
-    let empty = OpenApiRouter::with_openapi(OpenApiBuilder::new().info(info).build());
-    let mut all = routes
-        .into_iter()
-        .chain([recall_routes()])
-        .fold(empty, OpenApiRouter::merge);
-    let bearer = HttpBuilder::new()
-        .scheme(HttpAuthScheme::Bearer)
-        .bearer_format("JWT")
-        .build();
-    all.get_openapi_mut()
-        .components
-        .get_or_insert_with(Components::new)
-        .add_security_scheme("bearer", SecurityScheme::Http(bearer));
-    all
 }

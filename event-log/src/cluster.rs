@@ -15,7 +15,7 @@ use crate::wire::{Connection, WireError};
 
 /// How long a broker may take for one answer. Longer than any request's own
 /// `timeout_ms`, so that the broker's answer comes before our patience ends.
-const ANSWER_WITHIN: Duration = Duration::from_secs(8);
+pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(8);
 
 /// A Kafka cluster, known by its bootstrap addresses (`host:port`, comma-separated).
 #[derive(Clone, Debug)]
@@ -110,7 +110,7 @@ impl Cluster {
     }
 }
 
-fn leader_address(metadata: &MetadataResponse, partition: i32) -> Result<String, i16> {
+pub(crate) fn leader_address(metadata: &MetadataResponse, partition: i32) -> Result<String, i16> {
     let topic = metadata.topics.first().ok_or(-1_i16)?;
     if topic.error_code != 0 {
         return Err(topic.error_code);

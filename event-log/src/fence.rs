@@ -14,7 +14,7 @@ use kafka_protocol::{
         TransactionalId, add_partitions_to_txn_request::AddPartitionsToTxnTopic,
         add_partitions_to_txn_response::AddPartitionsToTxnResponse,
     },
-    protocol::StrBytes,
+    protocol::{HeaderVersion, Request, StrBytes},
 };
 use tokio::time::{Instant, sleep};
 
@@ -24,6 +24,10 @@ use crate::{
     wire::{Connection, WireError},
 };
 
+/// Markers land within a few milliseconds; asking sooner only adds load.
+const SHORT_PAUSE: Duration = Duration::from_millis(2);
+/// Between two tries while the coordinator is away.
+const LONG_PAUSE: Duration = Duration::from_millis(50);
 /// How long a take-over tries to reach the coordinator before it gives up.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The transaction is ended at once; this only bounds it when we die in between.
@@ -107,26 +111,13 @@ impl Coordinator<'_> {
             .with_transaction_timeout_ms(TRANSACTION_TIMEOUT_MS)
             .with_producer_id(ProducerId(expected.id))
             .with_producer_epoch(expected.epoch);
-        let step = "InitProducerId";
-        loop {
-            let answer = match self.connection().await {
-                Ok(connection) => connection.call(4, &request).await,
-                Err(error) => {
-                    self.again(&error).await?;
-                    continue;
-                }
-            };
-            match answer {
-                Ok(answer) if answer.error_code == 0 => {
-                    return Ok(ProducerIdentity {
-                        id: answer.producer_id.0,
-                        epoch: answer.producer_epoch,
-                    });
-                }
-                Ok(answer) => self.refused(step, answer.error_code).await?,
-                Err(error) => self.lost_connection(&error).await?,
-            }
-        }
+        let answer = self
+            .ask("InitProducerId", 4, &request, |answer| answer.error_code)
+            .await?;
+        Ok(ProducerIdentity {
+            id: answer.producer_id.0,
+            epoch: answer.producer_epoch,
+        })
     }
 
     async fn add_partitions(
@@ -148,21 +139,9 @@ impl Coordinator<'_> {
             .with_v3_and_below_producer_id(ProducerId(producer.id))
             .with_v3_and_below_producer_epoch(producer.epoch)
             .with_v3_and_below_topics(topics);
-        let step = "AddPartitionsToTxn";
-        loop {
-            let answer = match self.connection().await {
-                Ok(connection) => connection.call(3, &request).await,
-                Err(error) => {
-                    self.again(&error).await?;
-                    continue;
-                }
-            };
-            match answer.map(|answer| worst_code(&answer)) {
-                Ok(0) => return Ok(()),
-                Ok(code) => self.refused(step, code).await?,
-                Err(error) => self.lost_connection(&error).await?,
-            }
-        }
+        self.ask("AddPartitionsToTxn", 3, &request, worst_code)
+            .await?;
+        Ok(())
     }
 
     async fn abort(&mut self, producer: ProducerIdentity) -> Result<(), FenceError> {
@@ -171,18 +150,36 @@ impl Coordinator<'_> {
             .with_producer_id(ProducerId(producer.id))
             .with_producer_epoch(producer.epoch)
             .with_committed(false);
-        let step = "EndTxn";
+        self.ask("EndTxn", 3, &request, |answer| answer.error_code)
+            .await?;
+        Ok(())
+    }
+
+    /// Asks until there is a definite answer.
+    async fn ask<R>(
+        &mut self,
+        step: &'static str,
+        version: i16,
+        request: &R,
+        code_of: impl Fn(&R::Response) -> i16,
+    ) -> Result<R::Response, FenceError>
+    where
+        R: Request + HeaderVersion,
+        R::Response: HeaderVersion,
+    {
         loop {
-            let answer = match self.connection().await {
-                Ok(connection) => connection.call(3, &request).await,
+            let connection = match self.connection().await {
+                Ok(connection) => connection,
                 Err(error) => {
                     self.again(&error).await?;
                     continue;
                 }
             };
-            match answer {
-                Ok(answer) if answer.error_code == 0 => return Ok(()),
-                Ok(answer) => self.refused(step, answer.error_code).await?,
+            match connection.call(version, request).await {
+                Ok(answer) => match code_of(&answer) {
+                    0 => return Ok(answer),
+                    code => self.refused(step, code).await?,
+                },
                 Err(error) => self.lost_connection(&error).await?,
             }
         }
@@ -214,9 +211,9 @@ impl Coordinator<'_> {
                 self.connection = None;
                 self.again(&name(code)).await
             }
+            Some(E::ConcurrentTransactions) => self.after(SHORT_PAUSE, &name(code)).await,
             Some(
-                E::ConcurrentTransactions
-                | E::CoordinatorLoadInProgress
+                E::CoordinatorLoadInProgress
                 | E::RequestTimedOut
                 | E::NetworkException
                 | E::NotEnoughReplicas
@@ -238,14 +235,21 @@ impl Coordinator<'_> {
     }
 
     async fn again(&mut self, reason: &(dyn std::fmt::Display + Sync)) -> Result<(), FenceError> {
+        self.after(LONG_PAUSE, reason).await
+    }
+
+    async fn after(
+        &mut self,
+        pause: Duration,
+        reason: &(dyn std::fmt::Display + Sync),
+    ) -> Result<(), FenceError> {
         if Instant::now() >= self.deadline {
             return Err(FenceError::Unavailable {
                 transactional_id: self.transactional_id.into(),
                 last: reason.to_string(),
             });
         }
-        // Markers land within a few milliseconds; asking sooner only adds load.
-        sleep(Duration::from_millis(2)).await;
+        sleep(pause).await;
         Ok(())
     }
 

@@ -1,20 +1,22 @@
 //! The topics of a generation: their names, their making, and the check that
 //! they are what the log protocol needs.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use kafka_protocol::messages::{
-    CreateTopicsRequest, DescribeConfigsRequest, MetadataRequest,
+    BrokerId, CreateTopicsRequest, DescribeConfigsRequest, ListOffsetsRequest, MetadataRequest,
+    MetadataResponse,
     create_topics_request::{CreatableTopic, CreatableTopicConfig},
     describe_configs_request::DescribeConfigsResource,
+    list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic},
     metadata_request::MetadataRequestTopic,
 };
 use kafka_protocol::{ResponseError, protocol::StrBytes};
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    cluster::{Cluster, ClusterError, name, topic_name},
-    wire::WireError,
+    cluster::{ANSWER_WITHIN, Cluster, ClusterError, leader_address, name, topic_name},
+    wire::{Connection, WireError},
 };
 
 /// How many partitions a new generation gets unless told otherwise.
@@ -82,6 +84,8 @@ pub enum TopicError {
     Wire(#[from] WireError),
     #[error("failed to create topic {topic}: {reason}")]
     Create { topic: String, reason: String },
+    #[error("failed to read the settings of topic {topic}: {reason}")]
+    Describe { topic: String, reason: String },
     #[error(
         "topic {topic} has {found} partitions, but this generation has {expected}: start with \
          ANNALS_PARTITIONS={found}, or rewrite the log into a new generation"
@@ -105,7 +109,7 @@ pub enum TopicError {
     NotReady { topic: String, last: String },
 }
 
-/// Makes the topic if it is missing, waits until every partition has a leader,
+/// Makes the topic if it is missing, waits until every partition is served,
 /// and checks what the log protocol relies on.
 pub async fn ensure_topic(
     cluster: &Cluster,
@@ -115,7 +119,8 @@ pub async fn ensure_topic(
     options: TopicOptions,
 ) -> Result<(), TopicError> {
     create(cluster, topic, purpose, partitions, options).await?;
-    let found = wait_for_leaders(cluster, topic).await?;
+    let metadata = wait_for_leaders(cluster, topic).await?;
+    let found = metadata.topics[0].partitions.len() as i32;
     if found != partitions {
         return Err(TopicError::Partitions {
             topic: topic.into(),
@@ -123,6 +128,7 @@ pub async fn ensure_topic(
             expected: partitions,
         });
     }
+    wait_until_served(topic, partitions, &metadata).await?;
     check_settings(cluster, topic, purpose).await
 }
 
@@ -161,9 +167,11 @@ async fn create(
     if options.sync_each_append {
         settings.push(("flush.messages", "1"));
     }
-    if options.replication >= 3 {
-        settings.push(("min.insync.replicas", "2"));
-    }
+    // Said for one replica as well: a broker's default of 2 would make the topic unwritable.
+    settings.push(match options.replication {
+        3.. => ("min.insync.replicas", "2"),
+        _ => ("min.insync.replicas", "1"),
+    });
     let configs = settings
         .into_iter()
         .map(|(setting, value)| {
@@ -182,22 +190,26 @@ async fn create(
                 .with_configs(configs),
         ]);
     let answer = cluster.connect_any().await?.call(5, &request).await?;
-    let code = answer.topics.first().map_or(-1, |result| result.error_code);
+    let result = answer.topics.first();
+    let code = result.map_or(-1, |result| result.error_code);
     match ResponseError::try_from_code(code) {
         None if code == 0 => {
             tracing::info!(topic, partitions, "made topic {topic}");
             Ok(())
         }
         Some(ResponseError::TopicAlreadyExists) => Ok(()),
-        _ => Err(TopicError::Create {
-            topic: topic.into(),
-            reason: name(code),
-        }),
+        _ => {
+            let message = result.and_then(|result| result.error_message.as_deref());
+            Err(TopicError::Create {
+                topic: topic.into(),
+                reason: format!("{} {}", name(code), message.unwrap_or_default()),
+            })
+        }
     }
 }
 
-/// Answers the number of partitions once all have a leader.
-async fn wait_for_leaders(cluster: &Cluster, topic: &str) -> Result<i32, TopicError> {
+/// Answers the topic's metadata once every partition has a leader.
+async fn wait_for_leaders(cluster: &Cluster, topic: &str) -> Result<MetadataResponse, TopicError> {
     let deadline = Instant::now() + READY_WITHIN;
     let request = MetadataRequest::default()
         .with_topics(Some(vec![
@@ -211,7 +223,7 @@ async fn wait_for_leaders(cluster: &Cluster, topic: &str) -> Result<i32, TopicEr
             Some(found) if found.error_code == 0 => {
                 let waiting = found.partitions.iter().find(|p| p.leader_id.0 < 0);
                 match waiting {
-                    None => return Ok(found.partitions.len() as i32),
+                    None => return Ok(metadata),
                     Some(partition) => {
                         format!("partition {} has no leader", partition.partition_index)
                     }
@@ -220,14 +232,68 @@ async fn wait_for_leaders(cluster: &Cluster, topic: &str) -> Result<i32, TopicEr
             Some(found) => name(found.error_code),
             None => "the broker does not name it".into(),
         };
-        if Instant::now() >= deadline {
-            return Err(TopicError::NotReady {
-                topic: topic.into(),
-                last,
-            });
-        }
-        sleep(Duration::from_millis(10)).await;
+        wait_or_give_up(topic, deadline, last).await?;
     }
+}
+
+/// Waits until each leader has its partitions: the metadata names it a little
+/// earlier. A take-over in between can make the broker drop its answer to a
+/// marker request, and then no take-over goes on for 30 s (`WriteTxnMarkers`
+/// with one marker that it can write and one that it cannot).
+async fn wait_until_served(
+    topic: &str,
+    partitions: i32,
+    metadata: &MetadataResponse,
+) -> Result<(), TopicError> {
+    const NEWEST: i64 = -1;
+    let deadline = Instant::now() + READY_WITHIN;
+    let mut leaders: BTreeMap<String, Vec<ListOffsetsPartition>> = BTreeMap::new();
+    for partition in 0..partitions {
+        let leader =
+            leader_address(metadata, partition).map_err(|code| ClusterError::NoLeader {
+                topic: topic.into(),
+                partition,
+                code,
+            })?;
+        let wanted = ListOffsetsPartition::default()
+            .with_partition_index(partition)
+            .with_timestamp(NEWEST);
+        leaders.entry(leader).or_default().push(wanted);
+    }
+    for (leader, partitions) in leaders {
+        let request = ListOffsetsRequest::default()
+            .with_replica_id(BrokerId(-1))
+            .with_topics(vec![
+                ListOffsetsTopic::default()
+                    .with_name(topic_name(topic))
+                    .with_partitions(partitions),
+            ]);
+        let mut connection = Connection::open(&leader, ANSWER_WITHIN).await?;
+        loop {
+            let answer = connection.call(6, &request).await?;
+            let mut partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
+            match partitions.find(|partition| partition.error_code != 0) {
+                None => break,
+                Some(waiting) => {
+                    let code = name(waiting.error_code);
+                    let last = format!("partition {}: {code}", waiting.partition_index);
+                    wait_or_give_up(topic, deadline, last).await?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn wait_or_give_up(topic: &str, deadline: Instant, last: String) -> Result<(), TopicError> {
+    if Instant::now() >= deadline {
+        return Err(TopicError::NotReady {
+            topic: topic.into(),
+            last,
+        });
+    }
+    sleep(Duration::from_millis(10)).await;
+    Ok(())
 }
 
 async fn check_settings(
@@ -242,10 +308,15 @@ async fn check_settings(
             .with_resource_name(StrBytes::from_string(topic.into())),
     ]);
     let answer = cluster.connect_any().await?.call(4, &request).await?;
-    let configs = answer
-        .results
-        .first()
-        .map_or(&[][..], |result| &result.configs);
+    let configs = match answer.results.first() {
+        Some(result) if result.error_code == 0 => &result.configs,
+        other => {
+            return Err(TopicError::Describe {
+                topic: topic.into(),
+                reason: name(other.map_or(-1, |result| result.error_code)),
+            });
+        }
+    };
     for (setting, expected) in required_settings(purpose) {
         let found = configs
             .iter()

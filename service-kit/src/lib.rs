@@ -14,6 +14,7 @@ pub mod extract;
 mod ignored;
 pub mod json;
 mod log_format;
+pub mod openapi;
 pub mod problem;
 pub mod prometheus;
 pub mod readiness;

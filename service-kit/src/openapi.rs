@@ -100,6 +100,6 @@ fn add_problem(response: &mut Response) {
         let problem = ContentBuilder::new()
             .schema(Some(Ref::from_schema_name(Problem::name())))
             .build();
-        response.content.insert(PROBLEM_JSON.into(), problem);
+        response.content.insert(PROBLEM_JSON.into(), problem.into());
     }
 }

@@ -43,10 +43,8 @@ struct Recall {
     params(("key" = String, Path, description = "The command's `Idempotency-Key`"), Recall),
     responses(
         (status = 200, description = "The command was carried out", body = AcceptedBody),
-        (status = 404, description = "`unknown-command`", body = service_kit::Problem,
-            content_type = "application/problem+json"),
+        (status = 404, description = "`unknown-command`"),
     ),
-    security(("bearer" = [])),
 )]
 async fn show_command(
     commands: Commands,

@@ -116,10 +116,8 @@ struct UserFilter {
     params(UserFilter, PageParams<UserRow>),
     responses(
         (status = 200, description = "A page of users", body = Page<UserRow>),
-        (status = 403, description = "`role-required`", body = Problem,
-            content_type = "application/problem+json"),
+        (status = 403, description = "`role-required`"),
     ),
-    security(("bearer" = [])),
 )]
 async fn list_users(
     reader: Reader<UserDirectory>,
@@ -156,10 +154,8 @@ async fn list_users(
     params(("id" = String, Path, description = "The user's id")),
     responses(
         (status = 200, description = "The user", body = UserRow),
-        (status = 404, description = "`no-such-user`", body = Problem,
-            content_type = "application/problem+json"),
+        (status = 404, description = "`no-such-user`"),
     ),
-    security(("bearer" = [])),
 )]
 async fn show_user(
     reader: Reader<UserDirectory>,

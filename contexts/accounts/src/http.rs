@@ -36,14 +36,9 @@ struct RegisterUser {
     request_body = RegisterUser,
     responses(
         (status = 201, description = "The user is registered", body = AcceptedBody),
-        (status = 403, description = "`role-required`: a role was named", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 409, description = "`email-taken`", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 422, description = "`invalid-field`, `idempotency-key-reused`", body = Problem,
-            content_type = "application/problem+json"),
+        (status = 403, description = "`role-required`: a role was named"),
+        (status = 409, description = "`email-taken`"),
     ),
-    security(("bearer" = [])),
 )]
 async fn register_user(
     commands: Commands,
