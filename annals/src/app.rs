@@ -4,6 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use event_log::registry::RegistryClient;
+use service_kit::telemetry::LogConfig;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -130,7 +131,7 @@ impl App {
             mut contexts,
             story,
         } = self;
-        let settings = Settings::load(cli.config.as_deref())?;
+        let mut settings = Settings::load(cli.config.as_deref())?;
         match cli.verb {
             Verb::Token(args) => {
                 println(&token::issue(&settings.dev_key()?, args));
@@ -139,6 +140,9 @@ impl App {
             Verb::Down { wipe: _ } => Ok(dev_stack::wipe(&settings.data)?),
             Verb::Schema(SchemaVerb::Register) => register(&settings, &contexts).await,
             Verb::Up { demo, once } => {
+                if demo && settings.log.filter == LogConfig::default().filter {
+                    settings.log.filter = BESIDE_A_STORY.into();
+                }
                 let shutdown = start(&settings)?;
                 let story = match (demo, story) {
                     (false, _) => None,
@@ -169,6 +173,10 @@ impl App {
         }
     }
 }
+
+/// What is logged beside a story, unless a filter is set: services that start are not ready at
+/// first, which is no news to who watches.
+const BESIDE_A_STORY: &str = "warn,service_kit::readiness=error";
 
 /// Logs from now on, and ends when asked to.
 fn start(settings: &Settings) -> Result<CancellationToken, AppError> {

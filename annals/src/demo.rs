@@ -10,6 +10,8 @@ use service_kit::{DevKey, TokenRequest};
 pub struct Demo {
     pub commands: SocketAddr,
     pub queries: SocketAddr,
+    /// Whether everything goes on running after the story.
+    pub stays_up: bool,
     pub(crate) key: DevKey,
 }
 

@@ -82,6 +82,7 @@ async fn serve(
     let demo = Demo {
         commands: commands.address,
         queries: queries.address,
+        stays_up: !once,
         key: settings.dev_key()?,
     };
     let readiness: Vec<_> = [&commands, &projector, &queries]
@@ -101,16 +102,16 @@ async fn serve(
         }
         tracing::info!(
             after_ms = began.elapsed().as_millis() as u64,
-            "ready after {:.1} s",
-            began.elapsed().as_secs_f64()
+            "everything is ready"
         );
-        say_where(&settings, &demo);
+        eprintln!("ready after {:.1} s", began.elapsed().as_secs_f64());
+        let addresses = addresses(&settings, &demo);
         if let Some(story) = story {
             story(demo).await.map_err(UpError::Demo)?;
         }
         if !once {
             eprintln!(
-                "\nCtrl-C ends everything; the data stays in {}/.",
+                "{addresses}\nCtrl-C ends everything; the data stays in {}/.",
                 settings.data.display()
             );
             shutdown.cancelled().await;
@@ -168,20 +169,29 @@ fn reasons(readiness: &service_kit::Readiness) -> String {
     reasons.join("; ")
 }
 
-fn say_where(settings: &Settings, demo: &Demo) {
+fn addresses(settings: &Settings, demo: &Demo) -> String {
     let Settings {
         kafka,
         postgres,
         registry,
         ..
     } = settings;
-    let shown = |address: &Option<String>| address.clone().unwrap_or_default();
+    let (kafka, registry) = (kafka.as_deref(), registry.as_deref());
     let postgres = postgres.as_ref().map(SecretUrl::to_string);
-    eprintln!("\n  commands         http://{}", demo.commands);
-    eprintln!("  queries          http://{}", demo.queries);
-    eprintln!("  schema registry  {}", shown(registry));
-    eprintln!("  Kafka            {}", shown(kafka));
-    eprintln!("  Postgres         {}\n", shown(&postgres));
+    format!(
+        "
+  commands         http://{}
+  queries          http://{}
+  schema registry  {}
+  Kafka            {}
+  Postgres         {}
+",
+        demo.commands,
+        demo.queries,
+        registry.unwrap_or_default(),
+        kafka.unwrap_or_default(),
+        postgres.unwrap_or_default(),
+    )
 }
 
 async fn start_stack(settings: &Settings) -> Result<DevStack, StackError> {
