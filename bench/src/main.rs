@@ -1,1 +1,65 @@
-fn main() {}
+//! Benchmarks, each on a stack of its own and beside the limit that it is measured against:
+//! `cargo run --release -p bench -- commands`.
+
+mod bare_handler;
+mod bare_log;
+mod commands;
+mod figures;
+mod http;
+mod load;
+mod pipeline;
+mod reads;
+mod role;
+mod world;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tokio::runtime::Runtime;
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+type Result<T> = std::result::Result<T, Failure>;
+
+#[derive(Parser)]
+#[command(about = "Benchmarks of Annals, each on a stack of its own")]
+struct Cli {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Commands, in process beside the bare log and over HTTP beside a bare handler
+    Commands(commands::Options),
+    /// What the command HTTP API is measured against; started by `commands`
+    #[command(hide = true)]
+    BareHandler { address: String },
+}
+
+fn main() -> ExitCode {
+    // The roles that are measured are processes of their own: this binary again, as `annals`.
+    let first = std::env::args().nth(1).unwrap_or_default();
+    if role::NAMES.contains(&first.as_str()) {
+        return annals::App::new([tasks::context()]).run();
+    }
+    let cli = Cli::parse();
+    // reqwest is built without a provider of its own.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let done = Runtime::new()
+        .map_err(Failure::from)
+        .and_then(|runtime| runtime.block_on(perform(cli.bench)));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {}", service_kit::problem::Chain(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn perform(bench: Bench) -> Result<()> {
+    match bench {
+        Bench::Commands(options) => commands::run(options).await,
+        Bench::BareHandler { address } => bare_handler::serve(&address).await,
+    }
+}

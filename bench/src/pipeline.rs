@@ -1,0 +1,165 @@
+//! The command pipeline without HTTP: from a decided-upon call to the acknowledged append.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, SystemTime},
+};
+
+use command_service::{
+    CommandService, Commands, Config, ContextStreams, Expected, StartError, Submission,
+};
+use event_log::Fingerprint;
+use kernel::{Actor, CommandId, Meta, StreamId, Tenant};
+use service_kit::{Readiness, prometheus::metrics_handle};
+use tasks::{Description, Task, TaskCommand, Title, UserId};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    Result,
+    load::{Caller, Measured, load},
+    world::{CALLER, TASKS, World},
+};
+
+/// The pipeline neither makes nor looks into these.
+pub const FINGERPRINT: Fingerprint = Fingerprint([7; 16]);
+pub const TRACE_PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
+
+pub struct Pipeline {
+    commands: Commands,
+    running: JoinHandle<std::result::Result<(), StartError>>,
+    shutdown: CancellationToken,
+}
+
+/// Assigns the tasks that it has for itself, one after the other.
+struct Assigner {
+    commands: Commands,
+    tasks: std::iter::Cycle<std::vec::IntoIter<usize>>,
+}
+
+/// Numbers that no other command of this run has.
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+impl Pipeline {
+    /// Serves the shards of a generation of its own and makes the tasks.
+    pub async fn start(world: &World) -> Result<Self> {
+        metrics_handle();
+        let context = tasks::context();
+        let schemas = std::sync::Arc::new(context.schemas().clone());
+        let service = CommandService {
+            kafka: world.cluster(),
+            registry: world.registry()?,
+            generation: world.generation("pipeline"),
+            environment: "bench".into(),
+            topics: world.topics,
+            config: Config::default(),
+            contexts: vec![ContextStreams::new(schemas).stream::<Task>()],
+        };
+        let readiness = Readiness::new();
+        let shutdown = CancellationToken::new();
+        let (commands, running) = service.start(readiness.component("shards"), shutdown.clone())?;
+        let running = tokio::spawn(running);
+        readiness.until_ready().await;
+        for task in 0..TASKS {
+            let create = TaskCommand::Create {
+                title: Title::parse("AVRO-12: Sort the records")?,
+                description: Description::default(),
+                assignee: None,
+            };
+            let meta = assignment(task, NEXT.fetch_add(1, Ordering::Relaxed))?;
+            commands.submit::<Task>(submission(meta), create).await?;
+        }
+        Ok(Self {
+            commands,
+            running,
+            shutdown,
+        })
+    }
+
+    /// Commands a second of this many concurrent callers, and how many one append carried in the mean.
+    pub async fn measure(&self, callers: usize, lasts: Duration) -> Result<(Measured, f64)> {
+        let mut assigners: Vec<_> = (0..callers)
+            .map(|first| {
+                let own: Vec<_> = (first..TASKS).step_by(callers).collect();
+                Assigner {
+                    commands: self.commands.clone(),
+                    tasks: own.into_iter().cycle(),
+                }
+            })
+            .collect();
+        let (groups_before, commands_before) = groups();
+        let measured = load(&mut assigners, lasts).await?;
+        let (groups, commands) = groups();
+        let mean_group = (commands - commands_before) / (groups - groups_before);
+        Ok((measured, mean_group))
+    }
+
+    pub async fn stop(self) -> Result<()> {
+        self.shutdown.cancel();
+        Ok(self.running.await??)
+    }
+}
+
+impl Caller for Assigner {
+    async fn call(&mut self) -> Result<u32> {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let task = self.tasks.next().ok_or("every caller has a task")?;
+        let to = UserId::parse(&assignee(number))?;
+        let submission = submission(assignment(task, number)?);
+        let assign = TaskCommand::Assign { to };
+        let accepted = self.commands.submit::<Task>(submission, assign).await?;
+        match accepted.events {
+            1 => Ok(1),
+            events => Err(format!("an assignment caused {events} events").into()),
+        }
+    }
+}
+
+/// Circumstances of command `number`, as the HTTP API makes them.
+pub fn assignment(task: usize, number: u64) -> Result<Meta> {
+    let tenant = Tenant::default();
+    let id = Uuid::from_u128(task as u128).to_string();
+    Ok(Meta {
+        stream: StreamId::new(&tenant, "task", &id)?,
+        tenant,
+        actor: Actor::User(CALLER.into()),
+        at: SystemTime::now().into(),
+        command_id: CommandId::parse(&key(number))?,
+        correlation_id: Uuid::from_u128(u128::from(number)),
+        causation_id: None,
+    })
+}
+
+/// A new assignee each time: whoever has the task, it changes hands.
+pub fn assignee(number: u64) -> String {
+    format!("worker-{number:09}")
+}
+
+/// An idempotency key of the usual form.
+pub fn key(number: u64) -> String {
+    Uuid::from_u128(u128::from(number)).to_string()
+}
+
+fn submission(meta: Meta) -> Submission {
+    Submission {
+        meta,
+        expected: Expected::Any,
+        fingerprint: FINGERPRINT,
+        trace_parent: Some(TRACE_PARENT.into()),
+    }
+}
+
+/// How many groups have been appended, and how many commands in them.
+fn groups() -> (f64, f64) {
+    let text = metrics_handle().render();
+    let value = |name: &str| {
+        text.lines()
+            .find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+            .unwrap_or(0.0)
+    };
+    (
+        value("annals_group_commands_count "),
+        value("annals_group_commands_sum "),
+    )
+}
