@@ -22,7 +22,7 @@ use futures::{
 use serde_json::json;
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, sleep},
+    time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +30,8 @@ use crate::{
     config::Config, group::Request, lane::Lane, outcome::CommandError, streams::KindFactory,
 };
 
+/// How long a shutdown waits for the answer of the log.
+const DRAIN: Duration = Duration::from_secs(5);
 /// Keys in the owners topic, which keeps the newest record of each.
 const CLAIM: &[u8] = b"claim";
 const BARRIER: &[u8] = b"barrier";
@@ -287,6 +289,7 @@ impl Shard {
     ) -> Result<(), OwnerError> {
         let mut arrived = Vec::new();
         let mut open = true;
+        let mut give_up_at: Option<Instant> = None;
         loop {
             let waiting: usize = self.lanes.iter().map(Lane::waiting).sum();
             let room = self.queue.saturating_sub(waiting);
@@ -295,8 +298,7 @@ impl Shard {
                 Some(done) = self.in_flight.next() => {
                     if let Err(error) = self.finish(done) {
                         let reason = chain(&error);
-                        let refusal = CommandError::NotServed { reason };
-                        self.lanes.iter_mut().for_each(|lane| lane.stop(&refusal));
+                        self.stop(&CommandError::NotServed { reason });
                         return Err(error);
                     }
                 }
@@ -316,9 +318,16 @@ impl Shard {
                         None => ShardStatus::Serving,
                     });
                 }
-                () = shutdown.cancelled(), if open => {
+                () = shutdown.cancelled(), if give_up_at.is_none() => {
                     // What has been taken is finished; nothing more is taken.
                     requests.close();
+                    give_up_at = Some(Instant::now() + DRAIN);
+                }
+                () = sleep_until(give_up_at.unwrap_or_else(Instant::now)), if give_up_at.is_some() => {
+                    // The log has no answer for us. It keeps what it has got: a retry learns it.
+                    let reason = "shut down before the log answered".to_owned();
+                    self.stop(&CommandError::NotServed { reason });
+                    return Ok(());
                 }
             }
             self.advance();
@@ -326,6 +335,10 @@ impl Shard {
                 return Ok(());
             }
         }
+    }
+
+    fn stop(&mut self, refusal: &CommandError) {
+        self.lanes.iter_mut().for_each(|lane| lane.stop(refusal));
     }
 
     /// Decides what waits and sends what is decided.
