@@ -1,5 +1,7 @@
 //! Taking a shard over: one winner, whoever else tries.
 
+use std::time::Duration;
+
 use event_log::{
     append::AppendError,
     batch::ProducerIdentity,
@@ -7,7 +9,7 @@ use event_log::{
     fence::{FenceError, take_over},
     fetch::PartitionReader,
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
     proxy::{Fault, Kind, Proxy},
@@ -242,4 +244,27 @@ async fn without_a_broker_a_take_over_is_given_up() {
         .unwrap_err();
     assert!(matches!(&error, FenceError::Unavailable { .. }), "{error}");
     assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
+}
+
+/// Kafka never answers a request for several markers of which it can write
+/// some and one not at all, as right after its topics were made: the
+/// coordinator then sends no marker for 30 s.
+#[tokio::test(flavor = "multi_thread")]
+async fn take_overs_do_not_stall_while_topics_are_made() {
+    const STALLED: Duration = Duration::from_secs(15);
+    let makers: Vec<_> = (0..6)
+        .map(|_| {
+            tokio::spawn(async {
+                for _ in 0..8 {
+                    let shard = Shard::shared().await;
+                    for _ in 0..4 {
+                        timeout(STALLED, shard.take_over()).await.unwrap().unwrap();
+                    }
+                }
+            })
+        })
+        .collect();
+    for maker in makers {
+        in_time(maker).await.unwrap();
+    }
 }
