@@ -29,6 +29,8 @@ pub(crate) struct Lane {
     stopped: HashMap<StreamId, String>,
     /// Highest term that was read from the log.
     highest_term: u64,
+    /// Offset of the last record. Markers are none: no reader gets to see them.
+    last_record: Option<i64>,
     waiting: VecDeque<Request>,
     forming: Group,
     in_flight: Option<Group>,
@@ -57,6 +59,7 @@ impl Lane {
             recorded: RecordedCommands::new(remembered_commands),
             stopped: HashMap::new(),
             highest_term: 0,
+            last_record: None,
             waiting: VecDeque::new(),
             forming: Group::new(0),
             in_flight: None,
@@ -111,11 +114,20 @@ impl Lane {
     }
 
     /// The group in flight is in the log from `base_offset` on, or, when it had
-    /// no events, a barrier is. `end` is the offset after the last known record.
-    pub fn acknowledge(&mut self, base_offset: i64, end: i64) {
+    /// no events, a barrier is.
+    pub fn acknowledge(&mut self, base_offset: i64) {
         let Some(group) = self.in_flight.take() else {
             return;
         };
+        let last_record = group
+            .entries
+            .iter()
+            .rev()
+            .find_map(|entry| match entry.verdict {
+                Verdict::Appended { last_record, .. } => Some(base_offset + last_record),
+                Verdict::Rides(_) | Verdict::Recorded(_) => None,
+            });
+        self.last_record = last_record.or(self.last_record);
         metrics::histogram!("annals_group_commands").record(group.entries.len() as f64);
         for entry in group.entries {
             let answer = match entry.verdict {
@@ -128,7 +140,7 @@ impl Lane {
                     decided,
                     base_offset + last_record,
                 ),
-                Verdict::Rides(Ok(decided)) => Ok(self.nothing_to_do(&entry.request, decided, end)),
+                Verdict::Rides(Ok(decided)) => Ok(self.nothing_to_do(&entry.request, decided)),
                 Verdict::Rides(Err(error)) => Err(error),
                 Verdict::Recorded(acceptance) => Ok(acceptance),
             };
@@ -322,7 +334,7 @@ impl Lane {
         })
     }
 
-    fn nothing_to_do(&self, request: &Request, decided: Decided, end: i64) -> Acceptance {
+    fn nothing_to_do(&self, request: &Request, decided: Decided) -> Acceptance {
         let stream = match &request.ask {
             Ask::Command(command) => command.meta.stream.clone(),
             Ask::Recall { stream } => stream.clone(),
@@ -331,7 +343,7 @@ impl Lane {
             stream,
             version: decided.version,
             events: 0,
-            position: (end > 0).then(|| self.position(end - 1)),
+            position: self.last_record.map(|offset| self.position(offset)),
             repeated: false,
         }
     }
@@ -345,6 +357,7 @@ impl Lane {
     }
 
     fn replay_record(&mut self, record: &Record) {
+        self.last_record = Some(record.offset);
         let envelope = match Envelope::read(record.headers()) {
             Ok(envelope) => envelope,
             Err(error) => {

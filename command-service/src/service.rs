@@ -4,6 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use event_log::{
     avro::CodecError,
+    broker::{BrokerError, fence_lifetime},
     cluster::Cluster,
     registry::{RegistryClient, RegistryError},
     topics::{Generation, Purpose, TopicError, TopicOptions, ensure_topic},
@@ -45,6 +46,8 @@ pub enum StartError {
     Topic(#[from] TopicError),
     #[error(transparent)]
     Codec(#[from] CodecError),
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
     #[error("two contexts have streams of kind {kind}")]
     DuplicateKind { kind: &'static str },
 }
@@ -60,7 +63,8 @@ impl StartError {
             Self::Codec(CodecError::Registry(error)) => {
                 error.is_temporary() || matches!(error, RegistryError::Unknown { .. })
             }
-            Self::Topic(_) | Self::Codec(_) | Self::DuplicateKind { .. } => false,
+            Self::Broker(BrokerError::Cluster(_) | BrokerError::Wire(_)) => true,
+            Self::Broker(_) | Self::Topic(_) | Self::Codec(_) | Self::DuplicateKind { .. } => false,
         }
     }
 }
@@ -96,7 +100,11 @@ impl CommandService {
             answer_within: Duration::from_millis(self.config.answer_within_ms),
         });
         let running = async move {
-            let Some(contexts) = self.prepared(&ready, &shutdown).await? else {
+            let Some(Prepared {
+                contexts,
+                fence_lifetime,
+            }) = self.prepared(&ready, &shutdown).await?
+            else {
                 return Ok(());
             };
             let settings = Arc::new(ShardSettings {
@@ -104,6 +112,7 @@ impl CommandService {
                 generation: self.generation,
                 environment: self.environment,
                 contexts,
+                renew_fence_every: fence_lifetime / 3,
                 config: self.config,
             });
             let mut owners = JoinSet::new();
@@ -129,14 +138,14 @@ impl CommandService {
         &self,
         ready: &Component,
         shutdown: &CancellationToken,
-    ) -> Result<Option<Vec<ContextFactory>>, StartError> {
+    ) -> Result<Option<Prepared>, StartError> {
         loop {
             let prepared = tokio::select! {
                 () = shutdown.cancelled() => return Ok(None),
                 prepared = self.prepare() => prepared,
             };
             match prepared {
-                Ok(contexts) => return Ok(Some(contexts)),
+                Ok(prepared) => return Ok(Some(prepared)),
                 Err(error) if error.is_temporary() => ready.not_ready(chain(&error)),
                 Err(error) => return Err(error),
             }
@@ -157,7 +166,7 @@ impl CommandService {
     }
 
     /// Makes and checks the topics and fetches the schema ids.
-    async fn prepare(&self) -> Result<Vec<ContextFactory>, StartError> {
+    async fn prepare(&self) -> Result<Prepared, StartError> {
         let Generation { partitions, .. } = self.generation;
         let owners = self.generation.owners_topic();
         ensure_topic(
@@ -184,8 +193,17 @@ impl CommandService {
                 kinds: context.connect(&self.registry).await?,
             });
         }
-        Ok(contexts)
+        Ok(Prepared {
+            contexts,
+            fence_lifetime: fence_lifetime(&self.kafka).await?,
+        })
     }
+}
+
+/// What starting found out.
+struct Prepared {
+    contexts: Vec<ContextFactory>,
+    fence_lifetime: Duration,
 }
 
 /// Keeps readiness true to the shards: ready when all are served.

@@ -8,9 +8,9 @@ use std::{sync::Arc, time::Duration};
 
 use event_log::{
     append::{AppendError, Appender},
-    batch::BatchBuilder,
+    batch::{BatchBuilder, ProducerIdentity},
     cluster::Cluster,
-    fence::{FenceError, TakeOver, take_over},
+    fence::{FenceError, TakeOver, renew, take_over},
     fetch::{FetchError, PartitionReader},
     topics::Generation,
 };
@@ -64,6 +64,7 @@ pub(crate) struct ShardSettings {
     pub generation: Generation,
     pub environment: String,
     pub contexts: Vec<ContextFactory>,
+    pub renew_fence_every: Duration,
     pub config: Config,
 }
 
@@ -117,6 +118,10 @@ pub(crate) async fn run(
                 status.send_replace(ShardStatus::Serving);
                 match shard.serve(&mut requests, &status, &shutdown).await {
                     Ok(()) => return,
+                    // The coordinator is away: who owns the shard now, a new take-over tells.
+                    Err(OwnerError::Fence(error @ FenceError::Unavailable { .. })) => {
+                        status.send_replace(ShardStatus::Starting(chain(&error)));
+                    }
                     Err(error) => break error,
                 }
             }
@@ -160,7 +165,34 @@ enum Done {
     },
 }
 
+/// What this owner has taken over, and as whom.
+struct Fence {
+    cluster: Cluster,
+    transactional_id: String,
+    topics: Vec<String>,
+    partition: i32,
+    writer: ProducerIdentity,
+    renew_every: Duration,
+}
+
+impl Fence {
+    async fn renew(&mut self) -> Result<TakeOver, FenceError> {
+        let Self {
+            cluster,
+            transactional_id,
+            topics,
+            partition,
+            writer,
+            ..
+        } = self;
+        let renewed = renew(cluster, transactional_id, topics, *partition, *writer).await?;
+        *writer = renewed.writer;
+        Ok(renewed)
+    }
+}
+
 struct Shard {
+    fence: Fence,
     partition: i32,
     term: u64,
     lanes: Vec<Lane>,
@@ -171,8 +203,6 @@ struct Shard {
     want_barrier: Vec<usize>,
     /// Lanes whose group waits for the barrier in flight.
     behind_barrier: Vec<usize>,
-    /// Offset after the last known record of each lane.
-    ends: Vec<i64>,
     in_flight: FuturesUnordered<BoxFuture<'static, Done>>,
     /// News of each appender: the reason while the log gives it no answer.
     trouble: SelectAll<BoxStream<'static, (usize, Option<String>)>>,
@@ -200,6 +230,14 @@ impl Shard {
 
         status.send_replace(ShardStatus::Starting("restoring from the log".into()));
         let mut shard = Self {
+            fence: Fence {
+                cluster: settings.cluster.clone(),
+                transactional_id,
+                topics,
+                partition,
+                writer: taken.writer,
+                renew_every: settings.renew_fence_every,
+            },
             partition,
             term: 0,
             lanes: Vec::new(),
@@ -207,7 +245,6 @@ impl Shard {
             owners: None,
             want_barrier: Vec::new(),
             behind_barrier: Vec::new(),
-            ends: Vec::new(),
             in_flight: FuturesUnordered::new(),
             trouble: SelectAll::new(),
             troubles: Vec::new(),
@@ -228,7 +265,6 @@ impl Shard {
                 .read_to_marker(taken.marker, |batch| lane.replay(batch))
                 .await?;
             let appender = shard.appender(settings, lane.topic(), taken, reader.next_offset());
-            shard.ends.push(reader.next_offset());
             shard.appenders.push(Some(appender));
             shard.lanes.push(lane);
         }
@@ -290,6 +326,8 @@ impl Shard {
         let mut arrived = Vec::new();
         let mut open = true;
         let mut give_up_at: Option<Instant> = None;
+        let mut renew_at = Instant::now() + self.fence.renew_every;
+        let mut renewing = false;
         loop {
             let waiting: usize = self.lanes.iter().map(Lane::waiting).sum();
             let room = self.queue.saturating_sub(waiting);
@@ -318,6 +356,10 @@ impl Shard {
                         None => ShardStatus::Serving,
                     });
                 }
+                () = sleep_until(renew_at), if !renewing => {
+                    // Nothing is sent until what is in flight is acknowledged.
+                    renewing = true;
+                }
                 () = shutdown.cancelled(), if give_up_at.is_none() => {
                     // What has been taken is finished; nothing more is taken.
                     requests.close();
@@ -330,11 +372,35 @@ impl Shard {
                     return Ok(());
                 }
             }
-            self.advance();
+            if renewing && self.in_flight.is_empty() {
+                if let Err(error) = self.renew().await {
+                    let reason = chain(&error);
+                    self.stop(&CommandError::NotServed { reason });
+                    return Err(error);
+                }
+                renewing = false;
+                renew_at = Instant::now() + self.fence.renew_every;
+            }
+            if !renewing {
+                self.advance();
+            }
             if !open && self.in_flight.is_empty() {
                 return Ok(());
             }
         }
+    }
+
+    /// With nothing in flight: fences itself, and goes on behind the new markers.
+    async fn renew(&mut self) -> Result<(), OwnerError> {
+        let renewed = self.fence.renew().await?;
+        for appender in self.appenders.iter_mut().flatten() {
+            appender.resume(renewed).await?;
+        }
+        if let Some(owners) = &mut self.owners {
+            owners.resume(renewed).await?;
+        }
+        metrics::counter!("annals_fence_renewals_total").increment(1);
+        Ok(())
     }
 
     fn stop(&mut self, refusal: &CommandError) {
@@ -403,8 +469,7 @@ impl Shard {
             } => {
                 match result {
                     Ok(base_offset) => {
-                        self.ends[lane] = appender.next_offset();
-                        self.lanes[lane].acknowledge(base_offset, self.ends[lane]);
+                        self.lanes[lane].acknowledge(base_offset);
                     }
                     Err(error @ AppendError::Refused { .. }) => {
                         let reason = error.to_string();
@@ -419,7 +484,7 @@ impl Shard {
                 let offset = result?;
                 self.owners = Some(appender);
                 for lane in std::mem::take(&mut self.behind_barrier) {
-                    self.lanes[lane].acknowledge(offset, self.ends[lane]);
+                    self.lanes[lane].acknowledge(offset);
                 }
             }
         }

@@ -21,6 +21,7 @@ use tokio::{sync::watch, time::sleep};
 use crate::{
     batch::{BatchBuilder, ProducerIdentity, sequence_after},
     cluster::{Cluster, ClusterError, name, topic_name},
+    fence::TakeOver,
     fetch::{FetchError, PartitionReader},
     wire::{Connection, WireError},
 };
@@ -127,6 +128,35 @@ impl Appender {
         self.next_sequence = sequence_after(self.next_sequence, records);
         self.settled = true;
         Ok(base_offset)
+    }
+
+    /// Goes on after [`renew`](crate::fence::renew), from behind its marker.
+    ///
+    /// Nothing but markers of this producer may lie between: otherwise somebody wrote past us.
+    pub async fn resume(&mut self, renewed: TakeOver) -> Result<(), AppendError> {
+        if !self.settled {
+            return Err(AppendError::Unfinished {
+                topic: self.topic.clone(),
+                partition: self.partition,
+            });
+        }
+        let mut reader =
+            PartitionReader::new(&self.cluster, &self.topic, self.partition, self.next_offset);
+        let mut foreign = None;
+        let read = reader.read_to_marker(renewed.marker, |batch| {
+            let own = batch.control && batch.producer.id == self.writer.id;
+            if !own {
+                foreign.get_or_insert(batch.base_offset);
+            }
+        });
+        read.await.map_err(|error| self.diverged(chain(&error)))?;
+        if let Some(offset) = foreign {
+            return Err(self.diverged(format!("somebody else wrote offset {offset}")));
+        }
+        self.writer = renewed.writer;
+        self.next_sequence = 0;
+        self.next_offset = reader.next_offset();
+        Ok(())
     }
 
     async fn send_until_answered(&mut self, bytes: Bytes) -> Result<i64, AppendError> {

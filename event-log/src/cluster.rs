@@ -98,6 +98,21 @@ impl Cluster {
         }
     }
 
+    /// A new connection to every broker, each with its node id.
+    pub(crate) async fn connect_all(&self) -> Result<Vec<(i32, Connection)>, ClusterError> {
+        let request = MetadataRequest::default()
+            .with_topics(Some(Vec::new()))
+            .with_allow_auto_topic_creation(false);
+        let metadata = self.connect_any().await?.call(8, &request).await?;
+        let mut brokers = Vec::new();
+        for broker in &metadata.brokers {
+            let address = format!("{}:{}", broker.host, broker.port);
+            let connection = Connection::open(&address, ANSWER_WITHIN).await?;
+            brokers.push((broker.node_id.0, connection));
+        }
+        Ok(brokers)
+    }
+
     pub(crate) async fn connect_any(&self) -> Result<Connection, ClusterError> {
         let mut last = ClusterError::NoAddress;
         for address in &self.bootstrap {

@@ -74,13 +74,43 @@ pub async fn take_over(
     topics: &[String],
     partition: i32,
 ) -> Result<TakeOver, FenceError> {
+    fence(cluster, transactional_id, topics, partition, None).await
+}
+
+/// Keeps the fence alive: brokers forget producers that write nothing for
+/// `producer.id.expiration.ms`, and with them which epochs they have to refuse.
+///
+/// With nothing in flight, the owner fences itself: its `writer` ends, and the
+/// new one appends with sequence numbers from 0 after the new marker.
+///
+/// # Errors
+/// `Lost` when somebody else has taken over: `writer` was deposed.
+pub async fn renew(
+    cluster: &Cluster,
+    transactional_id: &str,
+    topics: &[String],
+    partition: i32,
+    writer: ProducerIdentity,
+) -> Result<TakeOver, FenceError> {
+    fence(cluster, transactional_id, topics, partition, Some(writer)).await
+}
+
+/// A plain first `InitProducerId` deposes whoever is there; one with the
+/// expected identity fails when that is not the newest any more.
+async fn fence(
+    cluster: &Cluster,
+    transactional_id: &str,
+    topics: &[String],
+    partition: i32,
+    expected: Option<ProducerIdentity>,
+) -> Result<TakeOver, FenceError> {
     let mut coordinator = Coordinator {
         cluster,
         transactional_id,
         connection: None,
         deadline: Instant::now() + PATIENCE,
     };
-    let marker = coordinator.init_producer_id(None).await?;
+    let marker = coordinator.init_producer_id(expected).await?;
     coordinator
         .add_partitions(marker, topics, partition)
         .await?;

@@ -12,6 +12,7 @@
 pub mod append;
 pub mod avro;
 pub mod batch;
+pub mod broker;
 pub mod cluster;
 pub mod consume;
 pub mod drift;

@@ -146,7 +146,7 @@ impl World {
         let records = i64::from(self.log.last().map_or(0, |batch| batch.records()));
         let base = self.end;
         self.end += records;
-        self.lane.acknowledge(base, self.end);
+        self.lane.acknowledge(base);
     }
 
     fn settle(&mut self) {
@@ -293,6 +293,20 @@ fn answers_without_events_wait_for_a_barrier() {
         (nothing.version.0, nothing.events, nothing.position),
         (0, 0, None)
     );
+}
+
+#[test]
+fn an_answer_without_events_names_the_last_record_and_no_marker() {
+    let mut world = World::new();
+    world.send("a", "1", Increase::Add(3));
+    world.settle();
+    let mut later = world.restored();
+    let mut nothing = later.send("a", "2", Increase::Add(0));
+    // The take-over's own markers lie after the record.
+    later.end += 2;
+    later.settle();
+    let position = nothing.try_recv().unwrap().unwrap().position;
+    assert_eq!(position.unwrap().offset, 0);
 }
 
 #[test]

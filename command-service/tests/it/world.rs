@@ -1,0 +1,160 @@
+//! A command service with one kind of stream, a counter, on servers of the tests.
+
+use std::sync::Arc;
+
+use command_service::{
+    Acceptance, CommandError, CommandService, Commands, Config, ContextStreams, Expected,
+    Submission,
+};
+use dev_stack::DevStack;
+use event_log::{
+    Fingerprint,
+    cluster::Cluster,
+    registry::RegistryClient,
+    schemas::ContextSchemas,
+    topics::{Generation, TopicOptions},
+};
+use kernel::{Actor, CommandId, Decider, Meta, Rejection, StreamId, Tenant};
+use serde::{Deserialize, Serialize};
+use service_kit::Readiness;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+#[derive(Clone, Debug, Default)]
+pub struct Counter(i32);
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Count {
+    Counted { by: i32 },
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Add(pub i32);
+
+#[derive(Debug, thiserror::Error)]
+#[error("the counter would pass 100")]
+pub struct Full;
+
+impl Rejection for Full {
+    fn code(&self) -> &'static str {
+        "full"
+    }
+}
+
+impl Decider for Counter {
+    const KIND: &'static str = "counter";
+    type Command = Add;
+    type Event = Count;
+    type Rejection = Full;
+
+    fn decide(&self, Add(by): &Add, _: &Meta) -> Result<Vec<Count>, Full> {
+        match self.0 + by {
+            101.. => Err(Full),
+            _ => Ok(vec![Count::Counted { by: *by }]),
+        }
+    }
+
+    fn evolve(&mut self, Count::Counted { by }: &Count) {
+        self.0 += by;
+    }
+}
+
+/// A running service; ends with the test.
+pub struct World {
+    pub kafka: Cluster,
+    pub generation: Generation,
+    commands: Commands,
+    shutdown: CancellationToken,
+    running: JoinHandle<()>,
+}
+
+impl World {
+    /// Starts on one partition and waits until it serves.
+    pub async fn start(stack: &DevStack, generation: Generation) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let kafka = Cluster::new(stack.kafka());
+        let shutdown = CancellationToken::new();
+        let registry = start_registry(stack, &shutdown).await;
+        let schemas = schemas();
+        for file in schemas.files() {
+            let subject = schemas.full_name(&file.event);
+            while registry.register(&subject, &file.text).await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        }
+        let readiness = Readiness::new();
+        let service = CommandService {
+            kafka: kafka.clone(),
+            registry,
+            generation: generation.clone(),
+            environment: "test".into(),
+            topics: TopicOptions::default(),
+            config: Config::default(),
+            contexts: vec![ContextStreams::new(Arc::new(schemas)).stream::<Counter>()],
+        };
+        let (commands, running) = service
+            .start(readiness.component("shards"), shutdown.clone())
+            .unwrap();
+        let running = tokio::spawn(async move { running.await.unwrap() });
+        readiness.until_ready().await;
+        Self {
+            kafka,
+            generation,
+            commands,
+            shutdown,
+            running,
+        }
+    }
+
+    pub async fn add(&self, stream: &str, key: &str, by: i32) -> Result<Acceptance, CommandError> {
+        let tenant = Tenant::default();
+        let meta = Meta {
+            stream: StreamId::new(&tenant, "counter", stream).unwrap(),
+            tenant,
+            actor: Actor::User("ada".into()),
+            at: std::time::SystemTime::now().into(),
+            command_id: CommandId::parse(key).unwrap(),
+            correlation_id: Uuid::nil(),
+            causation_id: None,
+        };
+        let submission = Submission {
+            meta,
+            expected: Expected::Any,
+            fingerprint: Fingerprint([by as u8; 16]),
+            trace_parent: None,
+        };
+        self.commands.submit::<Counter>(submission, Add(by)).await
+    }
+
+    pub async fn stop(self) {
+        self.shutdown.cancel();
+        self.running.await.unwrap();
+    }
+}
+
+/// One partition, under a name of its own.
+pub fn generation() -> Generation {
+    Generation {
+        name: format!("t{}", &Uuid::new_v4().simple().to_string()[..12]),
+        partitions: 1,
+    }
+}
+
+fn schemas() -> ContextSchemas {
+    let counted = r#"{"type":"record","namespace":"annals.counting","name":"Counted",
+        "fields":[{"name":"by","type":"int"}]}"#;
+    ContextSchemas::load("counting", [("Counted.v1.avsc", counted)]).unwrap()
+}
+
+async fn start_registry(stack: &DevStack, shutdown: &CancellationToken) -> RegistryClient {
+    let config = schema_registry::Config {
+        address: "127.0.0.1:0".into(),
+        postgres: service_kit::SecretUrl::new(stack.fresh_database().await.unwrap()),
+        ..Default::default()
+    };
+    let service = schema_registry::Service::bind(config).await.unwrap();
+    let address = format!("http://{}", service.address());
+    tokio::spawn(service.serve(shutdown.clone()));
+    RegistryClient::new(&address).unwrap()
+}
