@@ -1,1 +1,21 @@
+//! Whole-system tests: what they start, and how they talk to it.
+//!
+//! [`TestApp`] runs every role as a process of the `annals` binary, on a real Kafka and Postgres;
+//! a [`User`] sends it commands and reads over HTTP; an [`Answer`] says what it must be. The tests
+//! wait [`eventually`] for conditions, never for a time.
 
+mod answer;
+mod app;
+mod binary;
+mod eventually;
+mod ports;
+mod process;
+mod user;
+
+pub use answer::Answer;
+pub use app::{Role, TestApp};
+pub use binary::annals;
+pub use eventually::{WITHIN, eventually};
+pub use ports::free_port;
+pub use process::{Process, family_of, is_running};
+pub use user::{Command, Read, User, new_key};

@@ -1,0 +1,238 @@
+//! Every role as a process, on a Kafka and a Postgres.
+
+use std::{
+    net::SocketAddr,
+    process::{Command, Output},
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use dev_stack::DevStack;
+use kernel::{Actor, Tenant};
+use serde_json::Value;
+use service_kit::{DevKey, TokenRequest};
+use tempfile::TempDir;
+
+use crate::{
+    answer::Answer,
+    binary::annals,
+    eventually::eventually,
+    ports::free_port,
+    process::Process,
+    user::{User, new_key},
+};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// The roles of one installation, with a generation and a database of its own. Dropped, it kills
+/// what runs.
+pub struct TestApp {
+    pub registry: Role,
+    pub commands: Role,
+    pub projector: Role,
+    pub queries: Role,
+    settings: Vec<(&'static str, String)>,
+    key: DevKey,
+    /// With the development key in it.
+    data: TempDir,
+}
+
+/// A role of an installation: down, or a process that serves on `address`.
+pub struct Role {
+    verb: &'static str,
+    pub address: SocketAddr,
+    process: Mutex<Option<Arc<Process>>>,
+}
+
+impl TestApp {
+    /// Everything, ready, on the stack that all tests share.
+    pub async fn start() -> Self {
+        let app = Self::on(dev_stack::shared().await).await;
+        app.start_all().await;
+        app
+    }
+
+    /// An installation on this stack, of which nothing runs yet.
+    pub async fn on(stack: &DevStack) -> Self {
+        let postgres = stack.fresh_database().await.expect("Postgres is there");
+        let data = tempfile::tempdir().expect("a temporary folder can be made");
+        let role = |verb| Role {
+            verb,
+            address: free_port(),
+            process: Mutex::default(),
+        };
+        let [registry, commands, projector, queries] =
+            ["registry", "command-service", "projector", "query-service"].map(role);
+        let address = |role: &Role| role.address.to_string();
+        let settings = vec![
+            ("KAFKA", stack.kafka().to_owned()),
+            ("POSTGRES", postgres),
+            ("REGISTRY", format!("http://{}", registry.address)),
+            ("GENERATION", new_key()),
+            ("ENVIRONMENT", "e2e".into()),
+            ("PARTITIONS", "4".into()),
+            ("DATA", data.path().display().to_string()),
+            ("LOG__FORMAT", "json".into()),
+            ("SCHEMA_REGISTRY__ADDRESS", address(&registry)),
+            ("COMMANDS__ADDRESS", address(&commands)),
+            ("PROJECTOR__ADDRESS", address(&projector)),
+            ("QUERIES__ADDRESS", address(&queries)),
+        ];
+        // Only reqwest needs it, for which nobody chose a provider.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let key = data.path().join("dev-key.pem");
+        Self {
+            registry,
+            commands,
+            projector,
+            queries,
+            settings,
+            key: DevKey::load_or_create(&key).expect("the key can be written"),
+            data,
+        }
+    }
+
+    /// Starts what is down and returns when everything is ready.
+    pub async fn start_all(&self) {
+        self.run(&self.registry);
+        self.registry.until_ready().await;
+        let registered = self.register_schemas();
+        let problem = String::from_utf8_lossy(&registered.stderr);
+        assert!(registered.status.success(), "{problem}");
+        for role in [&self.commands, &self.projector, &self.queries] {
+            self.run(role);
+        }
+        self.until_ready().await;
+    }
+
+    pub async fn until_ready(&self) {
+        for role in self.roles() {
+            role.until_ready().await;
+        }
+    }
+
+    pub fn roles(&self) -> [&Role; 4] {
+        [
+            &self.registry,
+            &self.commands,
+            &self.projector,
+            &self.queries,
+        ]
+    }
+
+    /// Starts a role, ready or not.
+    pub fn run(&self, role: &Role) {
+        let mut command = self.annals();
+        command.arg(role.verb);
+        *role.process() = Some(Process::start(command).into());
+    }
+
+    /// `annals schema register`
+    pub fn register_schemas(&self) -> Output {
+        let mut command = self.annals();
+        let output = command.args(["schema", "register"]).output();
+        output.expect("setpriv (of util-linux) is there")
+    }
+
+    /// The binary, with the settings of this installation.
+    pub fn annals(&self) -> Command {
+        let mut command = annals();
+        command.current_dir(self.data.path());
+        for (name, value) in &self.settings {
+            command.env(format!("ANNALS_{name}"), value);
+        }
+        command
+    }
+
+    pub fn setting(&self, name: &str) -> &str {
+        let found = self.settings.iter().find(|(known, _)| *known == name);
+        &found.expect("it is a setting of every installation").1
+    }
+
+    pub fn events_topic(&self, context: &str) -> String {
+        format!("annals.{context}.events.{}", self.setting("GENERATION"))
+    }
+
+    /// A user of the tenant `main`.
+    pub fn user(&self, name: &str, roles: &[&str]) -> User {
+        self.user_of(Tenant::default().as_str(), name, roles)
+    }
+
+    pub fn user_of(&self, tenant: &str, name: &str, roles: &[&str]) -> User {
+        User {
+            http: reqwest::Client::new(),
+            commands: self.commands.address,
+            queries: self.queries.address,
+            token: Some(self.token(tenant, name, roles, HOUR)),
+        }
+    }
+
+    /// A token that is valid for so long from now.
+    pub fn token(&self, tenant: &str, name: &str, roles: &[&str], ttl: Duration) -> String {
+        let tenant = Tenant::parse(tenant).expect("the test names a tenant");
+        let request = TokenRequest::new(Actor::User(name.into())).tenant(tenant);
+        let request = roles
+            .iter()
+            .fold(request, |request, role| request.role(*role));
+        self.key.issue(&request, ttl)
+    }
+}
+
+impl Role {
+    /// # Panics
+    /// When it was not started.
+    pub fn running(&self) -> Arc<Process> {
+        self.process()
+            .clone()
+            .unwrap_or_else(|| panic!("{} is down", self.verb))
+    }
+
+    pub async fn kill(&self) {
+        let process = self.process().take();
+        process.expect("it was started").kill().await;
+    }
+
+    pub async fn until_ready(&self) {
+        eventually(&format!("{} is ready", self.verb), async || {
+            let process = self.running();
+            assert!(!process.has_ended(), "{}", process.stderr());
+            self.readiness().await.filter(|it| it.status == 200)
+        })
+        .await;
+    }
+
+    /// Waits until it says why it is not ready, with this text among the reasons.
+    pub async fn until_not_ready(&self, reason: &str) -> Answer {
+        let what = format!("{} is not ready because of {reason:?}", self.verb);
+        eventually(&what, async || {
+            let readiness = self.readiness().await?;
+            let reasons: Vec<_> = reasons(&readiness).collect();
+            let told = reasons.iter().any(|it| it.contains(reason));
+            (readiness.status == 503 && told).then_some(readiness)
+        })
+        .await
+    }
+
+    /// `GET /health/ready`; nothing when it does not answer.
+    pub async fn readiness(&self) -> Option<Answer> {
+        let url = format!("http://{}/health/ready", self.address);
+        Answer::of(reqwest::get(url).await.ok()?).await.ok()
+    }
+
+    fn process(&self) -> MutexGuard<'_, Option<Arc<Process>>> {
+        self.process
+            .lock()
+            .expect("nothing panics while it is held")
+    }
+}
+
+fn reasons(readiness: &Answer) -> impl Iterator<Item = String> + '_ {
+    let components = readiness.body["components"]
+        .as_object()
+        .into_iter()
+        .flatten();
+    components.filter_map(|(name, state)| match &state["reason"] {
+        Value::String(reason) => Some(format!("{name}: {reason}")),
+        _ => None,
+    })
+}

@@ -1,0 +1,55 @@
+//! The `annals` binary, built when it is not up to date.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+/// A command that runs the binary. It does not see this process's settings.
+///
+/// # Panics
+/// When the binary cannot be built.
+pub fn annals() -> Command {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    let mut command = Command::new("setpriv");
+    // Ends with this process, however that ends. `setpriv` becomes the program.
+    command.args(["--pdeathsig", "KILL", "--"]);
+    command.arg(BINARY.get_or_init(build));
+    for (name, _) in env::vars_os() {
+        if name
+            .to_str()
+            .is_some_and(|name| name.starts_with("ANNALS_") && name != "ANNALS_CACHE")
+        {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// The one that `ANNALS_BINARY` names, or the workspace's own.
+///
+/// Cargo builds binaries for the tests of their own package only, so ask it to: it takes a moment
+/// when nothing has changed, and no test runs on yesterday's binary.
+fn build() -> PathBuf {
+    if let Some(named) = env::var_os("ANNALS_BINARY").filter(|name| !name.is_empty()) {
+        return named.into();
+    }
+    let test = env::current_exe().expect("a test knows where it is");
+    let target = test
+        .ancestors()
+        .nth(2)
+        .expect("a test lies in target/<profile>/deps");
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build
+        .args(["build", "--quiet", "--package", "app"])
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
+    if target.ends_with("release") {
+        build.arg("--release");
+    }
+    let status = build.status().expect("cargo is there, as it built this");
+    assert!(status.success(), "the annals binary could not be built");
+    target.join("annals")
+}
