@@ -4,7 +4,9 @@ use event_log::{
     append::AppendError,
     batch::{BatchBuilder, ProducerIdentity},
     cluster::Cluster,
+    wire::WireError,
 };
+use kafka_protocol::messages::MetadataRequest;
 
 use crate::{
     proxy::{Fault, Kind, Proxy},
@@ -137,6 +139,26 @@ async fn after_an_append_was_given_up_halfway_nothing_more_is_appended() {
     let values = shard.records(&shard.events).await;
     assert_eq!(values[0], (first, 1));
     assert!(!values.iter().any(|(_, value)| *value == 3));
+}
+
+#[tokio::test]
+async fn after_a_call_was_given_up_halfway_its_connection_answers_nothing_else() {
+    let (shard, proxy, _) = owner_behind_proxy().await;
+    let through_proxy = Cluster::new(&proxy.address);
+    let mut connection = through_proxy
+        .connect_leader(&shard.events, PARTITION)
+        .await
+        .unwrap();
+    let request = MetadataRequest::default();
+    connection.call(8, &request).await.unwrap();
+    let gate = proxy.hold(Kind::Metadata);
+    tokio::select! {
+        _ = connection.call(8, &request) => panic!("it was held back"),
+        () = gate.reached() => {}
+    }
+    gate.open();
+    let error = connection.call(8, &request).await.unwrap_err();
+    assert!(matches!(error, WireError::Lost { .. }), "{error}");
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ mod contention;
 mod hostile_bytes;
 mod proxy;
 mod raw;
+mod renewal;
 mod shard;
 mod take_over;
 mod topics;
