@@ -1,6 +1,7 @@
 //! Values that the schema allows, handed to a type's `Deserialize`; on the way
 //! it is compared what serde asks for with what the schema has.
 
+mod access;
 mod node;
 
 use std::{cell::RefCell, collections::BTreeMap};

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use event_log::{
     batch::{BatchBuilder, ProducerIdentity},
     cluster::Cluster,
+    wire::Connection,
 };
 use kafka_protocol::{
     messages::{
@@ -55,16 +56,40 @@ pub async fn init_producer_id(
     transactional_id: Option<&str>,
     expected: ProducerIdentity,
 ) -> (i16, ProducerIdentity) {
+    let mut coordinator = cluster
+        .connect_coordinator(transactional_id.unwrap_or("any"))
+        .await
+        .unwrap();
+    ask_for_identity(&mut coordinator, transactional_id, expected).await
+}
+
+/// Uses up a producer's epochs, one by one, as years of take-overs would.
+pub async fn use_up_epochs(
+    cluster: &Cluster,
+    transactional_id: &str,
+    mut producer: ProducerIdentity,
+    until: i16,
+) {
+    let mut coordinator = cluster.connect_coordinator(transactional_id).await.unwrap();
+    while producer.epoch < until {
+        let (code, next) =
+            ask_for_identity(&mut coordinator, Some(transactional_id), producer).await;
+        assert_eq!(code, 0);
+        producer = next;
+    }
+}
+
+async fn ask_for_identity(
+    coordinator: &mut Connection,
+    transactional_id: Option<&str>,
+    expected: ProducerIdentity,
+) -> (i16, ProducerIdentity) {
     const CONCURRENT_TRANSACTIONS: i16 = 51;
     let request = InitProducerIdRequest::default()
         .with_transactional_id(transactional_id.map(transactional))
         .with_transaction_timeout_ms(10_000)
         .with_producer_id(ProducerId(expected.id))
         .with_producer_epoch(expected.epoch);
-    let mut coordinator = cluster
-        .connect_coordinator(transactional_id.unwrap_or("any"))
-        .await
-        .unwrap();
     loop {
         let answer = coordinator.call(4, &request).await.unwrap();
         if answer.error_code != CONCURRENT_TRANSACTIONS {

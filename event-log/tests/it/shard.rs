@@ -113,8 +113,7 @@ impl Shard {
         trouble: watch::Sender<Option<String>>,
     ) -> Appender {
         let mut reader = PartitionReader::new(&self.cluster, topic, PARTITION, 0);
-        reader
-            .read_to_marker(take_over.marker, |_| {})
+        in_time(reader.read_to_marker(take_over.marker, |_| {}))
             .await
             .unwrap();
         Appender::new(

@@ -6,14 +6,14 @@ use event_log::{
     append::AppendError,
     batch::ProducerIdentity,
     cluster::Cluster,
-    fence::{FenceError, take_over},
+    fence::{FenceError, TakeOver, take_over},
     fetch::PartitionReader,
 };
 use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
     proxy::{Fault, Kind, Proxy},
-    raw::{add_partition_to_txn, batch, init_producer_id, produce},
+    raw::{add_partition_to_txn, batch, init_producer_id, produce, use_up_epochs},
     shard::{Entry, PARTITION, Shard, in_time},
 };
 
@@ -234,6 +234,35 @@ async fn restoring_waits_for_ones_own_marker() {
     let end = in_time(entries.recv()).await.unwrap();
     assert!(end.control && end.producer == marker);
     assert_eq!(in_time(restored).await.unwrap(), end.offset + 1);
+}
+
+/// Epochs end at 32,767, and a new producer id fences nobody by itself.
+#[tokio::test]
+async fn a_new_producer_id_is_taken_while_the_old_one_still_fences() {
+    let shard = Shard::shared().await;
+    let mut first = shard.own().await.unwrap();
+    first.append(1).await.unwrap();
+    let id = &shard.transactional_id;
+    use_up_epochs(&shard.cluster, id, first.take_over.writer, 16_001).await;
+
+    let mut second = in_time(shard.own()).await.unwrap();
+    let TakeOver { marker, writer } = second.take_over;
+    assert_eq!(marker.id, first.take_over.writer.id);
+    assert_ne!(writer.id, marker.id);
+    second.append(2).await.unwrap();
+    let refused = first.append(66).await.unwrap_err();
+    assert!(matches!(refused, AppendError::Fenced { .. }), "{refused}");
+
+    let mut third = shard.own().await.unwrap();
+    assert_eq!(third.take_over.marker.id, writer.id);
+    third.append(3).await.unwrap();
+    let refused = second.append(66).await.unwrap_err();
+    assert!(matches!(refused, AppendError::Fenced { .. }), "{refused}");
+    let values = shard.records(&shard.events).await;
+    assert_eq!(
+        values.iter().map(|(_, v)| *v).collect::<Vec<_>>(),
+        [1, 2, 3]
+    );
 }
 
 #[tokio::test]

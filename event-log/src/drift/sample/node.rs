@@ -2,15 +2,13 @@
 
 use std::fmt;
 
-use serde::de::{
-    self, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess, SeqAccess,
-    VariantAccess, Visitor, value::StrDeserializer,
-};
+use serde::de::{self, Deserializer, IntoDeserializer, Visitor, value::StrDeserializer};
 use serde_json::Value;
 
 use super::{
     super::shape::{Field, Shape},
     Sampler,
+    access::{Branch, Entries, Items},
 };
 
 /// A schema that contains itself is sampled this deep.
@@ -18,7 +16,7 @@ const DEEPEST: usize = 8;
 
 /// The type takes no more; what is wrong is told by the findings, or by this text.
 #[derive(Debug)]
-pub(in crate::drift) struct Stop(String);
+pub(in crate::drift) struct Stop(pub String);
 
 impl fmt::Display for Stop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -56,7 +54,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    fn child(&self, name: &str, schema: &'a Value) -> Self {
+    pub fn child(&self, name: &str, schema: &'a Value) -> Self {
         let path = match self.path.as_str() {
             "" => name.into(),
             path => format!("{path}.{name}"),
@@ -75,7 +73,7 @@ impl<'a> Node<'a> {
     }
 
     /// What the schema has here, once null is out of the way.
-    fn shape(&self) -> Shape<'a> {
+    pub fn shape(&self) -> Shape<'a> {
         self.sampler.place.replace(self.path.clone());
         let shape = self.sampler.shape(self.schema);
         let Shape::Union(branches) = shape else {
@@ -110,7 +108,7 @@ impl<'a> Node<'a> {
     }
 
     /// A compound type that the schema does not have here: there is no value to go on with.
-    fn stop<T>(&self, rust: &str, shape: &Shape<'_>) -> Result<T, Stop> {
+    pub fn stop<T>(&self, rust: &str, shape: &Shape<'_>) -> Result<T, Stop> {
         self.differs(rust, shape);
         Err(Stop(format!("{rust} does not fit")))
     }
@@ -402,97 +400,6 @@ impl<'de> Deserializer<'de> for Node<'_> {
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Stop> {
         visitor.visit_unit()
-    }
-}
-
-/// The fields of a record, or the entries of a map.
-struct Entries<'a> {
-    of: Node<'a>,
-    rest: std::vec::IntoIter<Field<'a>>,
-    value: Option<Field<'a>>,
-}
-
-impl<'de> MapAccess<'de> for Entries<'_> {
-    type Error = Stop;
-
-    fn next_key_seed<K: DeserializeSeed<'de>>(
-        &mut self,
-        seed: K,
-    ) -> Result<Option<K::Value>, Stop> {
-        let Some(field) = self.rest.next() else {
-            return Ok(None);
-        };
-        let name: StrDeserializer<'_, Stop> = field.name.into_deserializer();
-        self.value = Some(field);
-        seed.deserialize(name).map(Some)
-    }
-
-    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Stop> {
-        match self.value.take() {
-            Some(field) => seed.deserialize(self.of.child(field.name, field.schema)),
-            None => Err(Stop("a value was asked for before its key".into())),
-        }
-    }
-}
-
-struct Items<'a> {
-    item: Node<'a>,
-    left: usize,
-}
-
-impl<'de> SeqAccess<'de> for Items<'_> {
-    type Error = Stop;
-
-    fn next_element_seed<S: DeserializeSeed<'de>>(
-        &mut self,
-        seed: S,
-    ) -> Result<Option<S::Value>, Stop> {
-        if self.left == 0 {
-            return Ok(None);
-        }
-        self.left -= 1;
-        seed.deserialize(self.item.clone()).map(Some)
-    }
-}
-
-/// A branch of a union as a variant of a Rust enum.
-struct Branch<'a> {
-    name: &'a str,
-    content: Node<'a>,
-}
-
-impl<'de, 'a> EnumAccess<'de> for Branch<'a> {
-    type Error = Stop;
-    type Variant = Node<'a>;
-
-    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Node<'a>), Stop> {
-        let name: StrDeserializer<'_, Stop> = self.name.into_deserializer();
-        Ok((seed.deserialize(name)?, self.content))
-    }
-}
-
-impl<'de> VariantAccess<'de> for Node<'_> {
-    type Error = Stop;
-
-    fn unit_variant(self) -> Result<(), Stop> {
-        let shape = self.shape();
-        self.stop("a variant without a value", &shape)
-    }
-
-    fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, Stop> {
-        seed.deserialize(self)
-    }
-
-    fn tuple_variant<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, Stop> {
-        self.deserialize_tuple(length, visitor)
-    }
-
-    fn struct_variant<V: Visitor<'de>>(
-        self,
-        fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Stop> {
-        self.deserialize_struct("", fields, visitor)
     }
 }
 
