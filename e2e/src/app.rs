@@ -37,6 +37,12 @@ pub struct TestApp {
     data: TempDir,
 }
 
+/// A tenant of an installation, and whom it employs.
+pub struct Company<'a> {
+    app: &'a TestApp,
+    pub tenant: String,
+}
+
 /// A role of an installation: down, or a process that serves on `address`.
 pub struct Role {
     verb: &'static str,
@@ -153,17 +159,11 @@ impl TestApp {
         format!("annals.{context}.events.{}", self.setting("GENERATION"))
     }
 
-    /// A user of the tenant `main`.
-    pub fn user(&self, name: &str, roles: &[&str]) -> User {
-        self.user_of(Tenant::default().as_str(), name, roles)
-    }
-
-    pub fn user_of(&self, tenant: &str, name: &str, roles: &[&str]) -> User {
-        User {
-            http: reqwest::Client::new(),
-            commands: self.commands.address,
-            queries: self.queries.address,
-            token: Some(self.token(tenant, name, roles, HOUR)),
+    /// A tenant of which nothing is in the log yet.
+    pub fn new_company(&self) -> Company<'_> {
+        Company {
+            app: self,
+            tenant: new_key(),
         }
     }
 
@@ -175,6 +175,30 @@ impl TestApp {
             .iter()
             .fold(request, |request, role| request.role(*role));
         self.key.issue(&request, ttl)
+    }
+}
+
+impl Company<'_> {
+    pub fn admin(&self, name: &str) -> User {
+        self.user(name, &["admin"])
+    }
+
+    pub fn manager(&self, name: &str) -> User {
+        self.user(name, &["manager"])
+    }
+
+    pub fn worker(&self, name: &str) -> User {
+        self.user(name, &["worker"])
+    }
+
+    pub fn user(&self, name: &str, roles: &[&str]) -> User {
+        let Self { app, tenant } = self;
+        User {
+            http: reqwest::Client::new(),
+            commands: app.commands.address,
+            queries: app.queries.address,
+            token: Some(app.token(tenant, name, roles, HOUR)),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ mod process;
 mod user;
 
 pub use answer::Answer;
-pub use app::{Role, TestApp};
+pub use app::{Company, Role, TestApp};
 pub use binary::annals;
 pub use eventually::{WITHIN, eventually};
 pub use ports::free_port;

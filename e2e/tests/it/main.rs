@@ -1,3 +1,30 @@
 //! The system as its users and operators have it: processes, HTTP, a real Kafka and Postgres.
 
+mod bad_input;
+mod crash;
+mod foreign_consumer;
+mod idempotency;
+mod openapi;
 mod path;
+mod races;
+mod raw_log;
+mod tenants;
+
+use e2e::TestApp;
+use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// The installation of the tests that kill nothing; each keeps to a company of its own.
+async fn app() -> RwLockReadGuard<'static, TestApp> {
+    shared().await.read().await
+}
+
+/// The same, for tests that want to be the only ones who append.
+async fn app_alone() -> RwLockWriteGuard<'static, TestApp> {
+    shared().await.write().await
+}
+
+async fn shared() -> &'static RwLock<TestApp> {
+    static APP: OnceCell<RwLock<TestApp>> = OnceCell::const_new();
+    APP.get_or_init(async || RwLock::new(TestApp::start().await))
+        .await
+}

@@ -1,13 +1,15 @@
 //! The way of a task, from its creation to its history on the board.
 
-use e2e::TestApp;
 use serde_json::json;
+
+use crate::app;
 
 #[tokio::test]
 async fn a_task_goes_from_command_to_board_and_history() {
-    let app = TestApp::start().await;
-    let mia = app.user("mia", &["manager"]);
-    let polly = app.user("polly", &["worker"]);
+    let app = app().await;
+    let company = app.new_company();
+    let mia = company.manager("mia");
+    let polly = company.worker("polly");
 
     let created = polly.create_task("AVRO-12: Sort the records").send().await;
     assert_eq!(created.status, 201, "{created:?}");

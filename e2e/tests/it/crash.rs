@@ -1,0 +1,1 @@
+//! A command service that is killed and started again over its log.
