@@ -88,7 +88,6 @@ pub(crate) async fn command_service(
         kafka: settings.kafka()?,
         registry: RegistryClient::new(settings.registry()?)?,
         generation: settings.generation(),
-        environment: settings.environment.clone(),
         topics: settings.topics(),
         config: settings.commands.clone(),
         contexts: streams,

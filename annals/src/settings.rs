@@ -24,9 +24,7 @@ pub struct Settings {
     /// Address of a schema registry, `http://host:port`; `annals up` starts one
     /// when this is not set.
     pub registry: Option<String>,
-    /// Keeps several installations on one Kafka cluster apart.
-    pub environment: String,
-    /// Which generation of the log is written and read.
+    /// Which generation of the log is written and read; it is in the topics' names.
     pub generation: String,
     /// How many partitions each topic of the generation has.
     pub partitions: i32,
@@ -50,7 +48,6 @@ impl Default for Settings {
             kafka: None,
             postgres: None,
             registry: None,
-            environment: "dev".into(),
             generation: "1".into(),
             partitions: DEFAULT_PARTITIONS,
             replication: 1,
@@ -152,6 +149,8 @@ pub enum SettingsError {
     Verifier(String),
     #[error("auth.public_keys is set, but auth.issuer is not")]
     NoIssuer,
+    #[error("auth.issuer is set, but auth.public_keys is not")]
+    NoKeys,
     #[error("the setting {name} is not valid: {reason}")]
     Invalid { name: &'static str, reason: String },
 }
@@ -179,9 +178,6 @@ impl Settings {
         };
         if !is_label(&self.generation) {
             return invalid("generation", "1 to 32 letters, digits, - and _");
-        }
-        if !is_label(&self.environment) {
-            return invalid("environment", "1 to 32 letters, digits, - and _");
         }
         if !(1..=1_024).contains(&self.partitions) {
             return invalid("partitions", "1 to 1,024");
@@ -238,6 +234,9 @@ impl Settings {
             issuer,
         } = &self.auth;
         if public_keys.is_empty() {
+            if issuer.is_some() {
+                return Err(SettingsError::NoKeys);
+            }
             return Ok(self.dev_key()?.verifier());
         }
         let issuer = issuer.as_deref().ok_or(SettingsError::NoIssuer)?;

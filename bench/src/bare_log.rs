@@ -55,7 +55,7 @@ impl BareLog {
         let record = Arc::new(Record::of_an_assignment(world).await?);
         let mut shards = Vec::new();
         for partition in 0..partitions {
-            let id = generation.transactional_id("bench", partition);
+            let id = generation.transactional_id(partition);
             let taken = take_over(&cluster, &id, std::slice::from_ref(&topic), partition).await?;
             let mut reader = PartitionReader::new(&cluster, &topic, partition, 0);
             reader.read_to_marker(taken.marker, |_| {}).await?;

@@ -88,7 +88,13 @@ impl Commands {
 
     async fn ask(&self, stream: &StreamId, key: CommandKey, ask: Ask) -> Answer {
         let Some(&lane) = self.0.lanes.get(stream.kind()) else {
-            return Err(CommandError::UnknownCommand);
+            // A context that has routes for a kind that it does not declare.
+            return match ask {
+                Ask::Command(_) => Err(CommandError::Bug {
+                    reason: format!("no context declares streams of kind {}", stream.kind()),
+                }),
+                Ask::Recall { .. } => Err(CommandError::UnknownCommand),
+            };
         };
         let shards = &self.0.shards;
         let shard = &shards[partition_of(stream, shards.len() as i32) as usize];

@@ -18,6 +18,19 @@ use crate::{
     streams::{Decided, Kind, Sink, Undecided},
 };
 
+/// How many may wait for the answer of one command.
+const MAX_JOINED: usize = 64;
+
+/// A record that is not ours: whatever stream it means, its state would be wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("the record at offset {offset} of {topic} partition {partition} is not an event: {reason}")]
+pub(crate) struct UnknownRecord {
+    topic: String,
+    partition: i32,
+    offset: i64,
+    reason: String,
+}
+
 pub(crate) struct Lane {
     topic: String,
     partition: i32,
@@ -191,21 +204,25 @@ impl Lane {
     }
 
     /// Takes in what was read from the log before serving.
-    pub fn replay(&mut self, batch: &Batch) {
+    ///
+    /// # Errors
+    /// When nobody can say which stream a record belongs to.
+    pub fn replay(&mut self, batch: &Batch) -> Result<(), UnknownRecord> {
         if batch.control {
-            return;
+            return Ok(());
         }
         for record in batch.records() {
             match record {
-                Ok(record) => self.replay_record(&record),
-                Err(error) => tracing::error!(
-                    topic = self.topic,
-                    partition = self.partition,
-                    %error,
-                    "passed over a record that cannot be read"
-                ),
+                Ok(record) => self.replay_record(&record)?,
+                Err(error) => return Err(self.unknown(batch.base_offset, &error)),
             }
         }
+        Ok(())
+    }
+
+    /// Highest term of the events that were read from the log.
+    pub fn highest_term(&self) -> u64 {
+        self.highest_term
     }
 
     fn limit(&self) -> usize {
@@ -224,8 +241,15 @@ impl Lane {
             return Ok(());
         }
         let command = match &mut request.ask {
-            Ask::Recall { .. } => {
-                let verdict = Verdict::Rides(Err(CommandError::UnknownCommand));
+            Ask::Recall { stream } => {
+                // Of a stopped stream not every command is known.
+                let answer = match self.stopped.get(stream) {
+                    Some(reason) => CommandError::StreamStopped {
+                        reason: reason.clone(),
+                    },
+                    None => CommandError::UnknownCommand,
+                };
+                let verdict = Verdict::Rides(Err(answer));
                 self.add(request, verdict);
                 return Ok(());
             }
@@ -234,10 +258,8 @@ impl Lane {
         let stream = &command.meta.stream;
         if let Some(reason) = self.stopped.get(stream) {
             let reason = reason.clone();
-            self.add(
-                request,
-                Verdict::Rides(Err(CommandError::StreamStopped { reason })),
-            );
+            let stopped = CommandError::StreamStopped { reason };
+            self.add(request, Verdict::Rides(Err(stopped)));
             return Ok(());
         }
         let Some(kind) = kind_of(&mut self.kinds, stream) else {
@@ -277,7 +299,9 @@ impl Lane {
             _ => &mut self.forming,
         };
         let first = &mut group.entries[place].request;
-        if same_command(&first.ask, &request.ask) {
+        if first.replies.len() >= MAX_JOINED {
+            self.add(request, Verdict::Rides(Err(CommandError::Busy)));
+        } else if same_command(&first.ask, &request.ask) {
             first.replies.extend(request.replies);
         } else {
             self.add(request, Verdict::Rides(Err(CommandError::KeyReused)));
@@ -335,12 +359,11 @@ impl Lane {
     }
 
     fn nothing_to_do(&self, request: &Request, decided: Decided) -> Acceptance {
-        let stream = match &request.ask {
-            Ask::Command(command) => command.meta.stream.clone(),
-            Ask::Recall { stream } => stream.clone(),
+        let Ask::Command(command) = &request.ask else {
+            unreachable!("only commands are decided");
         };
         Acceptance {
-            stream,
+            stream: command.meta.stream.clone(),
             version: decided.version,
             events: 0,
             position: self.last_record.map(|offset| self.position(offset)),
@@ -356,19 +379,18 @@ impl Lane {
         }
     }
 
-    fn replay_record(&mut self, record: &Record) {
+    fn replay_record(&mut self, record: &Record) -> Result<(), UnknownRecord> {
         self.last_record = Some(record.offset);
         let envelope = match Envelope::read(record.headers()) {
             Ok(envelope) => envelope,
             Err(error) => {
-                tracing::error!(
-                    topic = self.topic,
-                    partition = self.partition,
-                    offset = record.offset,
-                    %error,
-                    "passed over a record that is not ours"
-                );
-                return;
+                let key = record.key.as_deref().unwrap_or_default();
+                let stream = std::str::from_utf8(key)
+                    .ok()
+                    .and_then(|key| key.parse().ok());
+                let stream = stream.ok_or_else(|| self.unknown(record.offset, &error))?;
+                self.stop_stream(stream, record.offset, &error.to_string());
+                return Ok(());
             }
         };
         if envelope.term < self.highest_term {
@@ -381,11 +403,13 @@ impl Lane {
                 highest = self.highest_term,
                 "passed over an event of an earlier term"
             );
-            return;
+            return Ok(());
         }
         self.highest_term = envelope.term;
+        // It was accepted, whether we can read it or not.
+        self.remember(&envelope, record.offset);
         if self.stopped.contains_key(&envelope.stream) {
-            return;
+            return Ok(());
         }
         let value = record.value.as_deref().unwrap_or_default();
         let replayed = match kind_of(&mut self.kinds, &envelope.stream) {
@@ -395,21 +419,24 @@ impl Lane {
                 envelope.stream.kind()
             )),
         };
-        match replayed {
-            Ok(()) => self.remember(&envelope, record.offset),
-            Err(reason) => {
-                tracing::error!(
-                    stream.id = %envelope.stream,
-                    offset = record.offset,
-                    reason,
-                    "stopped stream {}", envelope.stream
-                );
-                let reason = format!(
-                    "its event at offset {} cannot be read: {reason}",
-                    record.offset
-                );
-                self.stopped.insert(envelope.stream, reason);
-            }
+        if let Err(reason) = replayed {
+            self.stop_stream(envelope.stream, record.offset, &reason);
+        }
+        Ok(())
+    }
+
+    fn stop_stream(&mut self, stream: StreamId, offset: i64, reason: &str) {
+        tracing::error!(stream.id = %stream, offset, reason, "stopped stream {stream}");
+        let reason = format!("its event at offset {offset} cannot be read: {reason}");
+        self.stopped.insert(stream, reason);
+    }
+
+    fn unknown(&self, offset: i64, reason: &dyn std::fmt::Display) -> UnknownRecord {
+        UnknownRecord {
+            topic: self.topic.clone(),
+            partition: self.partition,
+            offset,
+            reason: reason.to_string(),
         }
     }
 

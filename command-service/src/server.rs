@@ -44,7 +44,7 @@ impl CommandServer {
         shutdown: CancellationToken,
     ) -> Result<Self, ServeError> {
         let server = Server::bind(&service.config.address).await?;
-        let (commands, running) = service.start(readiness.component("shards"), shutdown.clone())?;
+        let (commands, running) = service.start(&readiness, shutdown.clone())?;
         let router = router(routes, commands.clone(), verifier).merge(readiness.routes());
         Ok(Self {
             server,

@@ -10,7 +10,8 @@ use event_log::{
     topics::{Generation, Purpose, TopicError, TopicOptions, ensure_topic},
 };
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use service_kit::readiness::Component;
+use kernel::{StreamId, Tenant};
+use service_kit::{Readiness, readiness::Component};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -32,8 +33,6 @@ pub struct CommandService {
     pub kafka: Cluster,
     pub registry: RegistryClient,
     pub generation: Generation,
-    /// Keeps the shards of one environment apart from another's on the same cluster.
-    pub environment: String,
     pub topics: TopicOptions,
     pub config: Config,
     pub contexts: Vec<ContextStreams>,
@@ -48,6 +47,8 @@ pub enum StartError {
     Codec(#[from] CodecError),
     #[error(transparent)]
     Broker(#[from] BrokerError),
+    #[error("{kind:?} cannot be a kind of stream: a-z, 0-9 and '-' only")]
+    Kind { kind: &'static str },
     #[error("two contexts have streams of kind {kind}")]
     DuplicateKind { kind: &'static str },
 }
@@ -56,15 +57,15 @@ impl StartError {
     /// Whether waiting may help: something that we need is away.
     fn is_temporary(&self) -> bool {
         match self {
-            Self::Topic(
-                TopicError::Cluster(_) | TopicError::Wire(_) | TopicError::NotReady { .. },
-            ) => true,
+            Self::Topic(error) => error.is_temporary(),
             // Schemas may be registered at any moment.
             Self::Codec(CodecError::Registry(error)) => {
                 error.is_temporary() || matches!(error, RegistryError::Unknown { .. })
             }
             Self::Broker(BrokerError::Cluster(_) | BrokerError::Wire(_)) => true,
-            Self::Broker(_) | Self::Topic(_) | Self::Codec(_) | Self::DuplicateKind { .. } => false,
+            Self::Broker(_) | Self::Codec(_) | Self::DuplicateKind { .. } | Self::Kind { .. } => {
+                false
+            }
         }
     }
 }
@@ -75,14 +76,16 @@ pub type Running = BoxFuture<'static, Result<(), StartError>>;
 impl CommandService {
     /// Commands can be sent at once; they are answered 503 `not-served` until
     /// `Running`, which has to be awaited, has found Kafka and the registry and
-    /// restored the shards. `ready` says what is waited for.
+    /// restored the shards. Readiness says what is waited for.
     ///
     /// After `shutdown`, what is in flight is still answered.
     pub fn start(
         self,
-        ready: Component,
+        readiness: &Readiness,
         shutdown: CancellationToken,
     ) -> Result<(Commands, Running), StartError> {
+        let ready = readiness.component("shards");
+        let kafka = readiness.component("kafka");
         let lanes = self.lanes()?;
         let mut shards = Vec::new();
         let mut ends = Vec::new();
@@ -110,7 +113,6 @@ impl CommandService {
             let settings = Arc::new(ShardSettings {
                 cluster: self.kafka,
                 generation: self.generation,
-                environment: self.environment,
                 contexts,
                 renew_fence_every: fence_lifetime / 3,
                 config: self.config,
@@ -126,8 +128,17 @@ impl CommandService {
                     shutdown.clone(),
                 ));
             }
-            report(statuses, ready, &shutdown).await;
-            owners.join_all().await;
+            let reporting = tokio::join!(
+                report(statuses, ready, &shutdown),
+                watch_kafka(&settings.cluster, kafka, &shutdown),
+            );
+            let ((), ()) = reporting;
+            // A shard that panicked has a bug; its log line says which.
+            while let Some(ended) = owners.join_next().await {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a shard ended");
+                }
+            }
             Ok(())
         };
         Ok((commands, Box::pin(running)))
@@ -157,6 +168,8 @@ impl CommandService {
         let mut lanes = HashMap::new();
         for (lane, context) in self.contexts.iter().enumerate() {
             for kind in context.kind_names() {
+                StreamId::new(&Tenant::default(), kind, "id")
+                    .map_err(|_| StartError::Kind { kind })?;
                 if lanes.insert(kind, lane).is_some() {
                     return Err(StartError::DuplicateKind { kind });
                 }
@@ -221,6 +234,17 @@ async fn report(
             None => ready.ready(),
             Some(reason) => ready.not_ready(reason),
         }
+        // A sender that is gone is a shard that has panicked: its last status would stay.
+        let gone = statuses
+            .iter()
+            .position(|status| status.has_changed().is_err());
+        if let Some(shard) = gone.filter(|_| !shutdown.is_cancelled()) {
+            ready.not_ready(format!(
+                "shard {shard} ended with a bug; restart this process"
+            ));
+            shutdown.cancelled().await;
+            return;
+        }
         let mut changes: FuturesUnordered<_> = statuses
             .iter_mut()
             .map(|status| Box::pin(status.changed()))
@@ -228,6 +252,25 @@ async fn report(
         tokio::select! {
             () = shutdown.cancelled() => return,
             _ = changes.next() => {}
+        }
+    }
+}
+
+/// An idle shard does not notice that Kafka is away.
+async fn watch_kafka(cluster: &Cluster, ready: Component, shutdown: &CancellationToken) {
+    const EVERY: Duration = Duration::from_secs(1);
+    loop {
+        let reached = tokio::select! {
+            () = shutdown.cancelled() => return,
+            reached = cluster.reach() => reached,
+        };
+        match reached {
+            Ok(()) => ready.ready(),
+            Err(error) => ready.not_ready(chain(&error)),
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = sleep(EVERY) => {}
         }
     }
 }

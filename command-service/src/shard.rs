@@ -27,7 +27,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::Config, group::Request, lane::Lane, outcome::CommandError, streams::KindFactory,
+    config::Config,
+    group::Request,
+    lane::{Lane, UnknownRecord},
+    outcome::CommandError,
+    streams::KindFactory,
 };
 
 /// How long a shutdown waits for the answer of the log.
@@ -62,7 +66,6 @@ impl ShardStatus {
 pub(crate) struct ShardSettings {
     pub cluster: Cluster,
     pub generation: Generation,
-    pub environment: String,
     pub contexts: Vec<ContextFactory>,
     pub renew_fence_every: Duration,
     pub config: Config,
@@ -86,8 +89,16 @@ enum OwnerError {
     Fence(#[from] FenceError),
     #[error("failed to restore from the log")]
     Restore(#[from] FetchError),
+    #[error("failed to restore from the log")]
+    Record(#[from] UnknownRecord),
     #[error("failed to claim the shard")]
     Claim(#[source] AppendError),
+    /// Readers would pass over everything that is appended from now on.
+    #[error(
+        "the claim got term {term}, but the log has events of term {highest}: the owners topic is \
+         younger than the log; rewrite the log into a new generation"
+    )]
+    Term { term: u64, highest: u64 },
     #[error(transparent)]
     Append(#[from] AppendError),
 }
@@ -125,8 +136,12 @@ pub(crate) async fn run(
                     Err(error) => break error,
                 }
             }
-            Err(error @ OwnerError::Fence(FenceError::Refused { .. }))
-            | Err(error @ OwnerError::Restore(_)) => break error,
+            Err(
+                error @ (OwnerError::Restore(_)
+                | OwnerError::Record(_)
+                | OwnerError::Term { .. }
+                | OwnerError::Append(_)),
+            ) => break error,
             Err(error) => {
                 // Contenders that come back at the same time would meet again.
                 let jitter = u64::from(began.elapsed().subsec_nanos() % 200);
@@ -145,7 +160,12 @@ pub(crate) async fn run(
     tracing::error!(shard = partition, reason, "stopped shard {partition}");
     status.send_replace(ShardStatus::Stopped(reason.clone()));
     let refusal = CommandError::NotServed { reason };
-    while let Some(routed) = requests.recv().await {
+    loop {
+        let routed = tokio::select! {
+            routed = requests.recv() => routed,
+            () = shutdown.cancelled() => return,
+        };
+        let Some(routed) = routed else { return };
         for reply in routed.request.replies {
             let _ = reply.send(Err(refusal.clone()));
         }
@@ -163,6 +183,10 @@ enum Done {
         appender: Appender,
         result: Result<i64, AppendError>,
     },
+    Renewal {
+        /// The fence, the lanes' appenders and that of the owners topic.
+        result: Result<Box<(Fence, Vec<Appender>, Appender)>, OwnerError>,
+    },
 }
 
 /// What this owner has taken over, and as whom.
@@ -172,7 +196,6 @@ struct Fence {
     topics: Vec<String>,
     partition: i32,
     writer: ProducerIdentity,
-    renew_every: Duration,
 }
 
 impl Fence {
@@ -183,7 +206,6 @@ impl Fence {
             topics,
             partition,
             writer,
-            ..
         } = self;
         let renewed = renew(cluster, transactional_id, topics, *partition, *writer).await?;
         *writer = renewed.writer;
@@ -192,7 +214,11 @@ impl Fence {
 }
 
 struct Shard {
-    fence: Fence,
+    /// `None` while it is renewed.
+    fence: Option<Fence>,
+    renew_every: Duration,
+    renew_at: Instant,
+    renewing: bool,
     partition: i32,
     term: u64,
     lanes: Vec<Lane>,
@@ -207,7 +233,8 @@ struct Shard {
     /// News of each appender: the reason while the log gives it no answer.
     trouble: SelectAll<BoxStream<'static, (usize, Option<String>)>>,
     troubles: Vec<Option<String>>,
-    queue: usize,
+    /// How many requests the lanes hold; more wait in the shard's queue.
+    room: usize,
 }
 
 impl Shard {
@@ -224,20 +251,22 @@ impl Shard {
             .map(|context| generation.events_topic(&context.name))
             .collect();
         topics.push(owners_topic.clone());
-        let transactional_id = generation.transactional_id(&settings.environment, partition);
+        let transactional_id = generation.transactional_id(partition);
         status.send_replace(ShardStatus::Starting("taking over".into()));
         let taken = take_over(&settings.cluster, &transactional_id, &topics, partition).await?;
 
         status.send_replace(ShardStatus::Starting("restoring from the log".into()));
         let mut shard = Self {
-            fence: Fence {
+            fence: Some(Fence {
                 cluster: settings.cluster.clone(),
                 transactional_id,
                 topics,
                 partition,
                 writer: taken.writer,
-                renew_every: settings.renew_fence_every,
-            },
+            }),
+            renew_every: settings.renew_fence_every,
+            renew_at: Instant::now() + settings.renew_fence_every,
+            renewing: false,
             partition,
             term: 0,
             lanes: Vec::new(),
@@ -248,7 +277,8 @@ impl Shard {
             in_flight: FuturesUnordered::new(),
             trouble: SelectAll::new(),
             troubles: Vec::new(),
-            queue: settings.config.queue,
+            // Two groups: while one is sent, the next is decided.
+            room: settings.config.group * 2,
         };
         for context in &settings.contexts {
             let topic = generation.events_topic(&context.name);
@@ -261,9 +291,15 @@ impl Shard {
                 settings.config.remembered_commands,
             );
             let mut reader = PartitionReader::new(&settings.cluster, lane.topic(), partition, 0);
+            let mut replayed = Ok(());
             reader
-                .read_to_marker(taken.marker, |batch| lane.replay(batch))
+                .read_to_marker(taken.marker, |batch| {
+                    if replayed.is_ok() {
+                        replayed = lane.replay(batch);
+                    }
+                })
                 .await?;
+            replayed?;
             let appender = shard.appender(settings, lane.topic(), taken, reader.next_offset());
             shard.appenders.push(Some(appender));
             shard.lanes.push(lane);
@@ -312,6 +348,13 @@ impl Shard {
         batch.push(CLAIM, Some(claim.to_string().as_bytes()), |_| {});
         let offset = owners.append(batch).await.map_err(OwnerError::Claim)?;
         self.term = offset.unsigned_abs();
+        let highest = self.lanes.iter().map(Lane::highest_term).max();
+        if let Some(highest) = highest.filter(|highest| *highest > self.term) {
+            return Err(OwnerError::Term {
+                term: self.term,
+                highest,
+            });
+        }
         self.owners = Some(owners);
         self.lanes.iter_mut().for_each(|lane| lane.claim(self.term));
         Ok(())
@@ -326,40 +369,11 @@ impl Shard {
         let mut arrived = Vec::new();
         let mut open = true;
         let mut give_up_at: Option<Instant> = None;
-        let mut renew_at = Instant::now() + self.fence.renew_every;
-        let mut renewing = false;
         loop {
             let waiting: usize = self.lanes.iter().map(Lane::waiting).sum();
-            let room = self.queue.saturating_sub(waiting);
+            let room = open && waiting < self.room;
             tokio::select! {
                 biased;
-                Some(done) = self.in_flight.next() => {
-                    if let Err(error) = self.finish(done) {
-                        let reason = chain(&error);
-                        self.stop(&CommandError::NotServed { reason });
-                        return Err(error);
-                    }
-                }
-                count = requests.recv_many(&mut arrived, 256), if open && room > 0 => {
-                    if count == 0 {
-                        open = false;
-                    }
-                    for Routed { lane, request } in arrived.drain(..) {
-                        self.lanes[lane].take(request);
-                    }
-                }
-                Some((index, trouble)) = self.trouble.next() => {
-                    self.troubles[index] = trouble;
-                    let reason = self.troubles.iter().flatten().next();
-                    status.send_replace(match reason {
-                        Some(reason) => ShardStatus::Troubled(reason.clone()),
-                        None => ShardStatus::Serving,
-                    });
-                }
-                () = sleep_until(renew_at), if !renewing => {
-                    // Nothing is sent until what is in flight is acknowledged.
-                    renewing = true;
-                }
                 () = shutdown.cancelled(), if give_up_at.is_none() => {
                     // What has been taken is finished; nothing more is taken.
                     requests.close();
@@ -371,18 +385,36 @@ impl Shard {
                     self.stop(&CommandError::NotServed { reason });
                     return Ok(());
                 }
-            }
-            if renewing && self.in_flight.is_empty() {
-                if let Err(error) = self.renew().await {
-                    let reason = chain(&error);
-                    self.stop(&CommandError::NotServed { reason });
-                    return Err(error);
+                Some((index, trouble)) = self.trouble.next() => {
+                    self.troubles[index] = trouble;
+                    let reason = self.troubles.iter().flatten().next();
+                    status.send_replace(match reason {
+                        Some(reason) => ShardStatus::Troubled(reason.clone()),
+                        None => ShardStatus::Serving,
+                    });
                 }
-                renewing = false;
-                renew_at = Instant::now() + self.fence.renew_every;
+                () = sleep_until(self.renew_at), if !self.renewing => {
+                    // Nothing is sent until what is in flight is acknowledged.
+                    self.renewing = true;
+                }
+                Some(done) = self.in_flight.next() => {
+                    if let Err(error) = self.finish(done) {
+                        let reason = chain(&error);
+                        self.stop(&CommandError::NotServed { reason });
+                        return Err(error);
+                    }
+                }
+                count = requests.recv_many(&mut arrived, 256), if room => {
+                    open = count > 0;
+                    for Routed { lane, request } in arrived.drain(..) {
+                        self.lanes[lane].take(request);
+                    }
+                }
             }
-            if !renewing {
+            if !self.renewing {
                 self.advance();
+            } else if self.in_flight.is_empty() {
+                self.renew();
             }
             if !open && self.in_flight.is_empty() {
                 return Ok(());
@@ -391,16 +423,26 @@ impl Shard {
     }
 
     /// With nothing in flight: fences itself, and goes on behind the new markers.
-    async fn renew(&mut self) -> Result<(), OwnerError> {
-        let renewed = self.fence.renew().await?;
-        for appender in self.appenders.iter_mut().flatten() {
-            appender.resume(renewed).await?;
-        }
-        if let Some(owners) = &mut self.owners {
-            owners.resume(renewed).await?;
-        }
-        metrics::counter!("annals_fence_renewals_total").increment(1);
-        Ok(())
+    fn renew(&mut self) {
+        let (Some(mut fence), Some(mut owners)) = (self.fence.take(), self.owners.take()) else {
+            unreachable!("the fence is renewed with nothing in flight");
+        };
+        let mut lanes: Vec<_> = self.appenders.iter_mut().filter_map(Option::take).collect();
+        let renewal = async move {
+            let result = async {
+                let renewed = fence.renew().await?;
+                for appender in &mut lanes {
+                    appender.resume(renewed).await?;
+                }
+                owners.resume(renewed).await?;
+                Ok(())
+            };
+            let result: Result<(), OwnerError> = result.await;
+            Done::Renewal {
+                result: result.map(|()| Box::new((fence, lanes, owners))),
+            }
+        };
+        self.in_flight.push(Box::pin(renewal));
     }
 
     fn stop(&mut self, refusal: &CommandError) {
@@ -415,6 +457,7 @@ impl Shard {
             let Some(batch) = lane.next_group() else {
                 continue;
             };
+            lane.decide();
             if batch.is_empty() {
                 self.want_barrier.push(index);
             } else {
@@ -479,6 +522,15 @@ impl Shard {
                     Err(error) => return Err(error.into()),
                 }
                 self.appenders[lane] = Some(appender);
+            }
+            Done::Renewal { result } => {
+                let (fence, lanes, owners) = *result?;
+                metrics::counter!("annals_fence_renewals_total").increment(1);
+                self.fence = Some(fence);
+                self.appenders = lanes.into_iter().map(Some).collect();
+                self.owners = Some(owners);
+                self.renewing = false;
+                self.renew_at = Instant::now() + self.renew_every;
             }
             Done::Barrier { appender, result } => {
                 let offset = result?;

@@ -160,6 +160,8 @@ pub(crate) enum ReplayError {
     Unknown(String),
     #[error(transparent)]
     Decode(#[from] DecodeError),
+    #[error("evolve panicked")]
+    Panicked,
 }
 
 pub(crate) struct Streams<D: Decider> {
@@ -170,7 +172,7 @@ pub(crate) struct Streams<D: Decider> {
     scratch: Vec<u8>,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct State<D> {
     version: StreamVersion,
     content: D,
@@ -249,21 +251,39 @@ impl<D: Decider> Streams<D> {
         Ok(())
     }
 
-    fn advance(&mut self, stream: &StreamId, events: &[D::Event], group: u64) {
-        let mut state = self.newest(stream).cloned().unwrap_or_else(|| State {
-            version: StreamVersion::NONE,
-            content: D::default(),
-        });
-        for event in events {
-            state.content.evolve(event);
-            state.version = state.version.next();
-        }
+    fn advance(&mut self, stream: &StreamId, state: State<D>, group: u64) {
         let ahead = self.ahead.entry(stream.clone()).or_default();
         match ahead.last_mut() {
             Some(last) if last.group == group => last.state = state,
             _ => ahead.push(Ahead { group, state }),
         }
     }
+}
+
+/// Everything of the author's that runs for a command: a panic in it must not
+/// take the other streams of the shard along.
+fn decide_and_fold<D: Decider>(
+    state: &State<D>,
+    command: &D::Command,
+    meta: &Meta,
+) -> Result<(Vec<D::Event>, State<D>), CommandError> {
+    let decide = || {
+        let events = state
+            .content
+            .decide(command, meta)
+            .map_err(|rejection| CommandError::rejected(&rejection))?;
+        let mut next = state.clone();
+        for event in &events {
+            next.content.evolve(event);
+            next.version = next.version.next();
+        }
+        Ok((events, next))
+    };
+    catch_unwind(AssertUnwindSafe(decide)).unwrap_or_else(|_| {
+        Err(CommandError::Bug {
+            reason: format!("the decider of {} panicked", D::KIND),
+        })
+    })
 }
 
 impl<D: Decider> Kind for Streams<D> {
@@ -278,32 +298,28 @@ impl<D: Decider> Kind for Streams<D> {
             .downcast_ref::<D::Command>()
             .unwrap_or_else(|| unreachable!("commands are sent by the type of their decider"));
         let unborn;
-        let (version, state) = match self.newest(stream) {
-            Some(state) => (state.version, &state.content),
+        let state = match self.newest(stream) {
+            Some(state) => state,
             None => {
-                unborn = D::default();
-                (StreamVersion::NONE, &unborn)
+                unborn = State::default();
+                &unborn
             }
         };
+        let version = state.version;
         if !command.expected.holds(version) {
             return Err(Undecided::Error(CommandError::Stale { current: version }));
         }
-        // A panicking decider must not take the other streams of the shard with it.
-        let events = catch_unwind(AssertUnwindSafe(|| state.decide(content, &command.meta)))
-            .map_err(|_| {
-                Undecided::Error(CommandError::Bug {
-                    reason: format!("the decider of {} panicked", D::KIND),
-                })
-            })?
-            .map_err(|rejection| Undecided::Error(CommandError::rejected(&rejection)))?;
+        let (events, next) =
+            decide_and_fold(state, content, &command.meta).map_err(Undecided::Error)?;
+        let decided = Decided {
+            version: next.version,
+            events: events.len() as u32,
+        };
         if !events.is_empty() {
             self.write(command, version, &events, sink)?;
-            self.advance(stream, &events, sink.group);
+            self.advance(stream, next, sink.group);
         }
-        Ok(Decided {
-            version: StreamVersion(version.0 + events.len() as u64),
-            events: events.len() as u32,
-        })
+        Ok(decided)
     }
 
     fn commit(&mut self, stream: &StreamId, group: u64) {
@@ -327,10 +343,7 @@ impl<D: Decider> Kind for Streams<D> {
         let state = self
             .acknowledged
             .entry(envelope.stream.clone())
-            .or_insert_with(|| State {
-                version: StreamVersion::NONE,
-                content: D::default(),
-            });
+            .or_default();
         if envelope.version != state.version.next() {
             return Err(ReplayError::Gap {
                 current: state.version,
@@ -341,7 +354,8 @@ impl<D: Decider> Kind for Streams<D> {
             .codec
             .decode(&envelope.event_type, value)?
             .ok_or_else(|| ReplayError::Unknown(envelope.event_type.to_string()))?;
-        state.content.evolve(&event);
+        catch_unwind(AssertUnwindSafe(|| state.content.evolve(&event)))
+            .map_err(|_| ReplayError::Panicked)?;
         state.version = envelope.version;
         Ok(())
     }

@@ -45,6 +45,12 @@ struct Variant {
 pub enum CodecError {
     #[error("event {event} has no schema file in schemas/ of {contexts}")]
     NoSchema { event: String, contexts: String },
+    #[error("event {event} may be {first} or {second}: read them with an enum each")]
+    Ambiguous {
+        event: String,
+        first: String,
+        second: String,
+    },
     #[error("the schema of {event} is not usable Avro: {reason}")]
     Schema { event: String, reason: String },
     #[error(transparent)]
@@ -65,6 +71,13 @@ pub enum DecodeError {
     NotFramed,
     #[error("{event_type} was written with schema id {schema_id}, which this binary does not read")]
     UnknownSchema { event_type: String, schema_id: u32 },
+    /// The registry has given the id to another schema than when this was written.
+    #[error("{event_type} was written with schema id {schema_id}, which is that of {schema_of}")]
+    OtherType {
+        event_type: String,
+        schema_id: u32,
+        schema_of: String,
+    },
     #[error("{event_type} cannot be read with its schema: {reason}")]
     Malformed { event_type: String, reason: String },
 }
@@ -150,6 +163,13 @@ impl<E: Event> EventCodec<E> {
             };
         };
         let variant = &self.variants[*index];
+        if variant.event_type != event_type {
+            return Err(DecodeError::OtherType {
+                event_type: event_type.into(),
+                schema_id: framed.map_or(0, |(id, _)| id),
+                schema_of: variant.event_type.clone(),
+            });
+        }
         let malformed = |reason: String| DecodeError::Malformed {
             event_type: variant.event_type.clone(),
             reason,
@@ -193,19 +213,25 @@ fn schema_of<'a>(
     contexts: &[&'a ContextSchemas],
     event: &str,
 ) -> Result<(String, &'a str), CodecError> {
-    contexts
-        .iter()
-        .find_map(|schemas| {
-            let file = schemas.current(event)?;
-            Some((schemas.full_name(event), &*file.text))
-        })
-        .ok_or_else(|| {
+    let mut found = contexts.iter().filter_map(|schemas| {
+        let file = schemas.current(event)?;
+        Some((schemas.full_name(event), &*file.text))
+    });
+    match (found.next(), found.next()) {
+        (Some(only), None) => Ok(only),
+        (Some((first, _)), Some((second, _))) => Err(CodecError::Ambiguous {
+            event: event.into(),
+            first,
+            second,
+        }),
+        (None, _) => {
             let names: Vec<_> = contexts.iter().map(|schemas| schemas.context()).collect();
-            CodecError::NoSchema {
+            Err(CodecError::NoSchema {
                 event: event.into(),
                 contexts: names.join(", "),
-            }
-        })
+            })
+        }
+    }
 }
 
 /// Our logical types `decimal` and `json` stand on strings; `serde_avro_fast`
@@ -331,6 +357,10 @@ mod tests {
         let decode = |value: &[u8]| codec.decode("annals.billing.Charged", value).unwrap_err();
         assert_eq!(decode(b"{}"), DecodeError::NotFramed);
         assert_eq!(codec.decode("annals.other.Else", b"{}"), Ok(None));
+        assert!(matches!(
+            codec.decode("annals.billing.Opened", &[0, 0, 0, 0, 2, 1]),
+            Err(DecodeError::OtherType { schema_id: 2, .. })
+        ));
         assert!(matches!(
             decode(&[0, 0, 0, 0, 9, 1]),
             DecodeError::UnknownSchema { schema_id: 9, .. }

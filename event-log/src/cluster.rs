@@ -98,6 +98,15 @@ impl Cluster {
         }
     }
 
+    /// Whether a broker answers.
+    pub async fn reach(&self) -> Result<(), ClusterError> {
+        let request = MetadataRequest::default()
+            .with_topics(Some(Vec::new()))
+            .with_allow_auto_topic_creation(false);
+        self.connect_any().await?.call(8, &request).await?;
+        Ok(())
+    }
+
     /// A new connection to every broker, each with its node id.
     pub(crate) async fn connect_all(&self) -> Result<Vec<(i32, Connection)>, ClusterError> {
         let request = MetadataRequest::default()

@@ -43,9 +43,10 @@ impl Generation {
         format!("annals.owners.{}", self.name)
     }
 
-    /// Names the shard to Kafka's transaction coordinator.
-    pub fn transactional_id(&self, environment: &str, partition: i32) -> String {
-        format!("{environment}.{}.shard.{partition}", self.name)
+    /// Names the shard to Kafka's transaction coordinator, after the topic that
+    /// it protects: who writes the same partitions fences the same predecessors.
+    pub fn transactional_id(&self, partition: i32) -> String {
+        format!("{}.{partition}", self.owners_topic())
     }
 }
 
@@ -83,9 +84,18 @@ pub enum TopicError {
     #[error(transparent)]
     Wire(#[from] WireError),
     #[error("failed to create topic {topic}: {reason}")]
-    Create { topic: String, reason: String },
+    Create {
+        topic: String,
+        reason: String,
+        /// Whether it may pass, such as a broker that has not registered yet.
+        temporary: bool,
+    },
     #[error("failed to read the settings of topic {topic}: {reason}")]
-    Describe { topic: String, reason: String },
+    Describe {
+        topic: String,
+        reason: String,
+        temporary: bool,
+    },
     #[error(
         "topic {topic} has {found} partitions, but this generation has {expected}: start with \
          ANNALS_PARTITIONS={found}, or rewrite the log into a new generation"
@@ -164,6 +174,10 @@ async fn create(
 ) -> Result<(), TopicError> {
     let mut settings = required_settings(purpose).to_vec();
     settings.push(("max.message.bytes", MAX_MESSAGE_BYTES));
+    if purpose == Purpose::Owners {
+        // The segment that is written to is never compacted, and a new owner reads it all.
+        settings.push(("segment.bytes", "16777216"));
+    }
     if options.sync_each_append {
         settings.push(("flush.messages", "1"));
     }
@@ -203,6 +217,7 @@ async fn create(
             Err(TopicError::Create {
                 topic: topic.into(),
                 reason: format!("{} {}", name(code), message.unwrap_or_default()),
+                temporary: may_pass(code),
             })
         }
     }
@@ -296,6 +311,24 @@ async fn wait_or_give_up(topic: &str, deadline: Instant, last: String) -> Result
     Ok(())
 }
 
+/// Brokers that are still starting are too few for the replicas, and do not know a new topic.
+fn may_pass(code: i16) -> bool {
+    ResponseError::try_from_code(code).is_some_and(|error| {
+        error.is_retriable() || matches!(error, ResponseError::InvalidReplicationFactor)
+    })
+}
+
+impl TopicError {
+    /// Whether trying again later may help.
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Cluster(_) | Self::Wire(_) | Self::NotReady { .. } => true,
+            Self::Create { temporary, .. } | Self::Describe { temporary, .. } => *temporary,
+            Self::Partitions { .. } | Self::Setting { .. } => false,
+        }
+    }
+}
+
 async fn check_settings(
     cluster: &Cluster,
     topic: &str,
@@ -311,9 +344,11 @@ async fn check_settings(
     let configs = match answer.results.first() {
         Some(result) if result.error_code == 0 => &result.configs,
         other => {
+            let code = other.map_or(-1, |result| result.error_code);
             return Err(TopicError::Describe {
                 topic: topic.into(),
-                reason: name(other.map_or(-1, |result| result.error_code)),
+                reason: name(code),
+                temporary: may_pass(code),
             });
         }
     };

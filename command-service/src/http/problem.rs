@@ -9,7 +9,18 @@ use crate::outcome::CommandError;
 impl From<CommandError> for Problem {
     fn from(error: CommandError) -> Self {
         use StatusCode as S;
-        let detail = error.to_string();
+        // What is wrong behind the scenes is for the log and readiness, not for clients.
+        let detail = match &error {
+            CommandError::NotServed { .. } => {
+                "the shard of this stream is not served at present; send the command again with \
+                 the same key"
+                    .to_owned()
+            }
+            CommandError::StreamStopped { .. } => {
+                "an event of this stream cannot be read; an operator has to look at it".to_owned()
+            }
+            other => other.to_string(),
+        };
         let problem =
             |status, code, title| Problem::new(status, code, title).detail(detail.clone());
         match error {

@@ -27,15 +27,16 @@ where
 #[into_params(parameter_in = Query)]
 struct Recall {
     /// The stream that the command was for, as `kind/id` or `tenant/kind/id`.
-    /// Left out for a command that creates: the id follows from the key.
+    /// May be left out for a command that made something whose id follows from
+    /// the key, such as a task; otherwise the command is not found without it.
     stream: Option<String>,
 }
 
 /// What became of a command of the caller's
 ///
-/// The same answer as the command got, while it is remembered; a command that
-/// is under way is waited for. 404 `unknown-command`: it was not carried out,
-/// and a retry with the same key is safe.
+/// What it was answered, while it is remembered; a command that is under way is
+/// waited for. 404 `unknown-command`: among the commands that this stream
+/// remembers there is none with this key, and a retry with the same key is safe.
 #[utoipa::path(
     get,
     path = "/v1/commands/{key}",

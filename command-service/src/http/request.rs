@@ -60,7 +60,7 @@ where
             .unwrap_or_else(|never| match never {});
         let command_id = command_id(&parts.headers)?;
         let expected = expected(&parts.headers)?;
-        let route = format!("{} {}", parts.method, parts.uri.path());
+        let route = format!("{} {}", parts.method, parts.uri);
         let empty = !parts.headers.contains_key(header::CONTENT_TYPE)
             && axum::body::HttpBody::is_end_stream(&body);
         let (body, raw) = if empty {
@@ -167,7 +167,8 @@ fn now() -> DateTime<Utc> {
 }
 
 fn command_id(headers: &HeaderMap) -> Result<CommandId, Problem> {
-    let Some(value) = headers.get(IDEMPOTENCY_KEY) else {
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(value) = values.next() else {
         return Err(Problem::new(
             StatusCode::BAD_REQUEST,
             "key-missing",
@@ -178,7 +179,11 @@ fn command_id(headers: &HeaderMap) -> Result<CommandId, Problem> {
              and the same one when you send a command again",
         ));
     };
-    let text = value.to_str().unwrap_or_default();
+    let text = match values.next() {
+        None => value.to_str().unwrap_or_default(),
+        // Which of them it is, the client has to say.
+        Some(_) => "",
+    };
     // The draft standard writes the key as a quoted string; both forms name the same key.
     let bare = text
         .strip_prefix('"')
@@ -190,7 +195,7 @@ fn command_id(headers: &HeaderMap) -> Result<CommandId, Problem> {
             "key-malformed",
             "The idempotency key is malformed",
         )
-        .detail(format!("`Idempotency-Key` {malformed}"))
+        .detail(format!("the one `Idempotency-Key` {malformed}"))
     })
 }
 

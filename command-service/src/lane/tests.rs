@@ -162,7 +162,7 @@ impl World {
             let mut bytes = at_offset(batch.seal(WRITER, 0, 0), next.end);
             let batch = Batch::read(&mut bytes).unwrap().unwrap();
             next.end = batch.last_offset + 1;
-            next.lane.replay(&batch);
+            next.lane.replay(&batch).unwrap();
         }
         next
     }
@@ -522,6 +522,59 @@ fn a_stream_that_cannot_be_read_stops_alone() {
         CommandError::StreamStopped { .. }
     ));
     assert_eq!(version(&mut on_b), 2);
+    let mut known = later.send("a", "9", Increase::Add(1));
+    later.settle();
+    let known = known.try_recv().unwrap().unwrap();
+    assert!(
+        known.repeated,
+        "it was accepted, whether we can read it or not"
+    );
+}
+
+#[test]
+fn a_record_without_an_envelope_stops_the_stream_that_its_key_names() {
+    let mut world = World::new();
+    world.send("b", "1", Increase::Add(1));
+    world.settle();
+    let mut foreign = event_log::batch::BatchBuilder::default();
+    foreign.push(b"main/counter/a", Some(b"{}"), |_| {});
+    world.log.push(foreign);
+
+    let mut later = world.restored();
+    let mut on_a = later.send("a", "2", Increase::Add(1));
+    let mut on_b = later.send("b", "2", Increase::Add(1));
+    later.settle();
+    let stopped = error(&mut on_a);
+    assert!(
+        matches!(stopped, CommandError::StreamStopped { .. }),
+        "{stopped:?}"
+    );
+    assert_eq!(version(&mut on_b), 2);
+}
+
+#[test]
+fn a_record_that_names_no_stream_stops_the_restore() {
+    let mut foreign = event_log::batch::BatchBuilder::default();
+    foreign.push(b"whatever", Some(b"{}"), |_| {});
+    let batch = Batch::read(&mut foreign.seal(WRITER, 0, 0))
+        .unwrap()
+        .unwrap();
+    let refused = lane(1).replay(&batch).unwrap_err().to_string();
+    assert!(refused.contains("offset 0"), "{refused}");
+}
+
+#[test]
+fn one_command_is_waited_for_by_a_bounded_number() {
+    let mut world = World::new();
+    let mut answers: Vec<_> = (0..100)
+        .map(|_| world.send("a", "1", Increase::Add(1)))
+        .collect();
+    world.settle();
+    let busy = answers
+        .iter_mut()
+        .map(|waiting| waiting.try_recv().unwrap())
+        .filter(|answer| *answer == Err(CommandError::Busy));
+    assert_eq!(busy.count(), 100 - MAX_JOINED);
 }
 
 /// Without events, the position is the end of the log when the answer is given.

@@ -1,5 +1,6 @@
 //! The fence outlives the brokers' memory, because its owner renews it.
 
+use command_service::CommandError;
 use dev_stack::{DevStack, Options, new_temporary_folder};
 use event_log::{
     append::{AppendError, Appender},
@@ -38,7 +39,7 @@ async fn an_idle_owner_keeps_zombies_out_when_brokers_have_forgotten_them() {
     ensure_topic(&kafka, &topics[1], Purpose::Owners, 1, options)
         .await
         .unwrap();
-    let id = generation.transactional_id("test", 0);
+    let id = generation.transactional_id(0);
     let zombie = take_over(&kafka, &id, &topics, 0).await.unwrap();
 
     let world = World::start(&stack, generation).await;
@@ -80,6 +81,57 @@ async fn commands_go_on_while_the_fence_is_renewed() {
     }
     world.stop().await;
     stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deposed_owner_gives_no_answer_and_lets_the_process_end() {
+    let stack = dev_stack::shared().await;
+    let world = World::start(stack, generation()).await;
+    world.add("a", "1", 1).await.unwrap();
+    let topics = [
+        world.generation.events_topic("counting"),
+        world.generation.owners_topic(),
+    ];
+    let id = world.generation.transactional_id(0);
+    take_over(&world.kafka, &id, &topics, 0).await.unwrap();
+
+    // An acceptance, a rejection and a recorded answer alike: all need an append.
+    for (key, by) in [("2", 1), ("3", 200), ("1", 1)] {
+        let answer = world.add("a", key, by).await;
+        assert!(
+            matches!(answer, Err(CommandError::NotServed { .. })),
+            "{answer:?}"
+        );
+    }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shard_whose_claim_is_older_than_its_log_is_not_served() {
+    let stack = dev_stack::shared().await;
+    let generation = generation();
+    let world = World::start(stack, generation.clone()).await;
+    world.add("a", "1", 1).await.unwrap();
+    let (kafka, topic) = (world.kafka.clone(), generation.events_topic("counting"));
+    world.stop().await;
+
+    let topics = [topic.clone(), generation.owners_topic()];
+    let id = generation.transactional_id(0);
+    let taken = take_over(&kafka, &id, &topics, 0).await.unwrap();
+    let mut reader = PartitionReader::new(&kafka, &topic, 0, 0);
+    reader.read_to_marker(taken.marker, |_| {}).await.unwrap();
+    let (trouble, _watched) = watch::channel(None);
+    let end = reader.next_offset();
+    let mut appender = Appender::new(&kafka, &topic, 0, taken.writer, end, trouble);
+    let mut batch = BatchBuilder::default();
+    crate::world::write_event(&mut batch, 1_000_000);
+    appender.append(batch).await.unwrap();
+
+    let refused = World::try_start(stack, generation)
+        .await
+        .until_not_ready()
+        .await;
+    assert!(refused.contains("younger than the log"), "{refused}");
 }
 
 /// Reads until so many take-overs and renewals have left their marker.

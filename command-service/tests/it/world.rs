@@ -9,12 +9,14 @@ use command_service::{
 use dev_stack::DevStack;
 use event_log::{
     Fingerprint,
+    batch::BatchBuilder,
     cluster::Cluster,
+    envelope::CommandHeaders,
     registry::RegistryClient,
     schemas::ContextSchemas,
     topics::{Generation, TopicOptions},
 };
-use kernel::{Actor, CommandId, Decider, Meta, Rejection, StreamId, Tenant};
+use kernel::{Actor, CommandId, Decider, Meta, Rejection, StreamId, StreamVersion, Tenant};
 use serde::{Deserialize, Serialize};
 use service_kit::Readiness;
 use tokio::task::JoinHandle;
@@ -65,6 +67,7 @@ pub struct World {
     pub kafka: Cluster,
     pub generation: Generation,
     commands: Commands,
+    readiness: Readiness,
     shutdown: CancellationToken,
     running: JoinHandle<()>,
 }
@@ -72,6 +75,33 @@ pub struct World {
 impl World {
     /// Starts on one partition and waits until it serves.
     pub async fn start(stack: &DevStack, generation: Generation) -> Self {
+        let world = Self::try_start(stack, generation).await;
+        world.readiness.until_ready().await;
+        world
+    }
+
+    /// Waits for the reason why the shards stopped being served, and ends.
+    pub async fn until_not_ready(self) -> String {
+        loop {
+            let report = self.readiness.report();
+            let reason = report.components["shards"].reason.clone();
+            match reason.filter(|reason| {
+                !reason.contains("taking over")
+                    && !reason.contains("restoring")
+                    && !reason.contains("waiting")
+                    && !reason.contains("starting")
+            }) {
+                Some(reason) => {
+                    self.stop().await;
+                    return reason;
+                }
+                None => tokio::task::yield_now().await,
+            }
+        }
+    }
+
+    /// Starts on one partition.
+    pub async fn try_start(stack: &DevStack, generation: Generation) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let kafka = Cluster::new(stack.kafka());
         let shutdown = CancellationToken::new();
@@ -88,17 +118,14 @@ impl World {
             kafka: kafka.clone(),
             registry,
             generation: generation.clone(),
-            environment: "test".into(),
             topics: TopicOptions::default(),
             config: Config::default(),
             contexts: vec![ContextStreams::new(Arc::new(schemas)).stream::<Counter>()],
         };
-        let (commands, running) = service
-            .start(readiness.component("shards"), shutdown.clone())
-            .unwrap();
+        let (commands, running) = service.start(&readiness, shutdown.clone()).unwrap();
         let running = tokio::spawn(async move { running.await.unwrap() });
-        readiness.until_ready().await;
         Self {
+            readiness,
             kafka,
             generation,
             commands,
@@ -131,6 +158,31 @@ impl World {
         self.shutdown.cancel();
         self.running.await.unwrap();
     }
+}
+
+/// An event as an owner of this term would have written it.
+pub fn write_event(batch: &mut BatchBuilder, term: u64) {
+    let tenant = Tenant::default();
+    let meta = Meta {
+        stream: StreamId::new(&tenant, "counter", "b").unwrap(),
+        tenant,
+        actor: Actor::User("ada".into()),
+        at: std::time::SystemTime::now().into(),
+        command_id: CommandId::parse("1").unwrap(),
+        correlation_id: Uuid::nil(),
+        causation_id: None,
+    };
+    let headers = CommandHeaders::new(
+        &meta,
+        "/annals/counting",
+        Fingerprint([0; 16]),
+        None,
+        1,
+        term,
+    );
+    batch.push(b"main/counter/b", Some(&[0, 0, 0, 0, 1, 2]), |writer| {
+        headers.write(writer, "annals.counting.Counted", StreamVersion(1), 0);
+    });
 }
 
 /// One partition, under a name of its own.

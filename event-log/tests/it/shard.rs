@@ -61,7 +61,7 @@ impl Shard {
             cluster: cluster.clone(),
             events: generation.events_topic("tasks"),
             owners: generation.owners_topic(),
-            transactional_id: generation.transactional_id("test", PARTITION),
+            transactional_id: generation.transactional_id(PARTITION),
         };
         for (topic, purpose) in [
             (&shard.events, Purpose::Events),

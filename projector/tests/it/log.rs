@@ -58,7 +58,7 @@ impl Log {
 
     async fn take_over(&self, partition: i32) -> Appender {
         let topic = self.topic();
-        let id = self.generation.transactional_id("test", partition);
+        let id = self.generation.transactional_id(partition);
         let owned = take_over(&self.cluster, &id, std::slice::from_ref(&topic), partition)
             .await
             .unwrap();
