@@ -21,7 +21,7 @@ pub(crate) fn play(demo: Demo) -> DemoFuture {
 
 async fn tell(demo: &Demo) -> Result<(), StoryError> {
     let mut narrator = Narrator::new();
-    let mut api = Api::new(demo, cast::EVERYBODY);
+    let mut api = Api::new(demo);
     narrator.title("The task exchange: a company of parrots hands out tasks");
 
     cast::register(&mut api, &mut narrator).await?;
@@ -34,11 +34,11 @@ async fn tell(demo: &Demo) -> Result<(), StoryError> {
     work.send_one_twice(&mut api, &mut narrator).await?;
     boards::show(&api, &work, &mut narrator).await?;
 
-    try_it_yourself(demo, &narrator);
+    try_it_yourself(demo, api.id_of(cast::WORKERS[2]), &narrator);
     Ok(())
 }
 
-fn try_it_yourself(demo: &Demo, narrator: &Narrator) {
+fn try_it_yourself(demo: &Demo, polly: &str, narrator: &Narrator) {
     let Demo {
         commands,
         queries,
@@ -53,9 +53,10 @@ fn try_it_yourself(demo: &Demo, narrator: &Narrator) {
         r#"
 Try it yourself, in another terminal and this folder:
 
-  token=$({annals} token --user polly --role worker)
+  # polly, whom tokens name by her id
+  token=$({annals} token --user {polly} --role worker)
 
-  # polly's open tasks
+  # her open tasks
   curl -sw '\n' -H "Authorization: Bearer $token" 'http://{queries}/v1/my/tasks?limit=3'
 
   # a new task; its id follows from the key, so sent again it is the same task

@@ -10,14 +10,20 @@ use serde_json::Value;
 use super::cast::Person;
 
 /// Commands and reads of everybody in the story.
-pub(super) struct Api {
+pub(super) struct Api<'a> {
+    demo: &'a Demo,
     http: reqwest::Client,
     commands: String,
     queries: String,
-    /// By name.
-    tokens: HashMap<&'static str, String>,
+    /// By name; tokens, boards and commands know people by their ids.
+    people: HashMap<&'static str, Known>,
     /// By stream, the position of its last command: what later reads wait for.
     positions: BTreeMap<String, String>,
+}
+
+struct Known {
+    id: String,
+    token: String,
 }
 
 /// What became of a command.
@@ -46,16 +52,36 @@ pub(super) enum StoryError {
     Untrue { step: String, what: String },
 }
 
-impl Api {
-    pub fn new(demo: &Demo, people: &[Person]) -> Self {
-        let token = |person: &Person| (person.name, demo.token(person.name, &[person.role]));
+impl<'a> Api<'a> {
+    pub fn new(demo: &'a Demo) -> Self {
         Self {
+            demo,
             http: reqwest::Client::new(),
             commands: format!("http://{}", demo.commands),
             queries: format!("http://{}", demo.queries),
-            tokens: people.iter().map(token).collect(),
+            people: HashMap::new(),
             positions: BTreeMap::new(),
         }
+    }
+
+    /// From now on this person acts under this id.
+    pub fn sign_on(&mut self, person: &Person, id: &str) {
+        let token = self.demo.token(id, &[person.role]);
+        let id = id.to_owned();
+        self.people.insert(person.name, Known { id, token });
+    }
+
+    pub fn id_of(&self, name: &str) -> &str {
+        &self.people[name].id
+    }
+
+    /// What people call whoever has this id.
+    pub fn name_of<'n>(&self, id: &'n str) -> &'n str
+    where
+        'static: 'n,
+    {
+        let known = self.people.iter().find(|(_, known)| known.id == id);
+        known.map_or(id, |(name, _)| name)
     }
 
     /// Sends a command, which must be accepted.
@@ -126,7 +152,7 @@ impl Api {
             source,
         };
         let response = request
-            .bearer_auth(&self.tokens[who])
+            .bearer_auth(&self.people[who].token)
             .send()
             .await
             .map_err(unreachable)?;

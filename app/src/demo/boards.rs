@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{
     api::{Api, StoryError},
-    cast::{MANAGER, WORKERS},
+    cast::{ADMIN, MANAGER, WORKERS},
     narrator::Narrator,
     table::{Table, shortened},
     work::{Task, Work, untrue},
@@ -19,6 +19,13 @@ pub(super) struct BoardTask {
     status: String,
     assignee: Option<String>,
     created_by: String,
+}
+
+/// Somebody in the directory.
+#[derive(Deserialize)]
+pub(super) struct Colleague {
+    pub id: String,
+    pub name: String,
 }
 
 #[derive(Deserialize)]
@@ -42,22 +49,27 @@ struct Happening {
     data: serde_json::Value,
 }
 
+/// Everybody who is registered.
+pub(super) async fn colleagues(api: &Api<'_>) -> Result<Vec<Colleague>, StoryError> {
+    list(api, ADMIN, "/v1/users?limit=200").await
+}
+
 /// Every task there is, newest first.
-pub(super) async fn all_tasks(api: &Api) -> Result<Vec<BoardTask>, StoryError> {
+pub(super) async fn all_tasks(api: &Api<'_>) -> Result<Vec<BoardTask>, StoryError> {
     list(api, MANAGER, "/v1/tasks?limit=200").await
 }
 
 /// Reads the boards, compares them with what this run has done, and prints them.
 pub(super) async fn show(
-    api: &Api,
+    api: &Api<'_>,
     work: &Work,
     narrator: &mut Narrator,
 ) -> Result<(), StoryError> {
     narrator.step("the boards are read, as of the last command", 1);
     let tasks = all_tasks(api).await?;
-    compare(&work.tasks, &tasks)?;
+    compare(api, &work.tasks, &tasks)?;
     let own_open: Vec<BoardTask> = list(api, WORKERS[0], "/v1/my/tasks?limit=200").await?;
-    let counts = count(&tasks);
+    let counts = count(api, &tasks);
     let expected = counts.get(WORKERS[0]).map_or(0, |count| count.open);
     if own_open.len() != expected {
         let what = format!("{} own open tasks instead of {expected}", own_open.len());
@@ -76,8 +88,8 @@ pub(super) async fn show(
         table.row([
             shortened(&task.title, 72),
             task.status.clone(),
-            task.assignee.clone().unwrap_or_else(|| "–".into()),
-            bare(&task.created_by),
+            api.name_of(task.assignee.as_deref().unwrap_or("–")).into(),
+            by(api, &task.created_by),
         ]);
     }
     narrator.say(&format!("The newest tasks\n\n{table}"));
@@ -85,7 +97,7 @@ pub(super) async fn show(
 }
 
 /// The history of the task with which most has happened.
-async fn show_history(api: &Api, work: &Work, narrator: &Narrator) -> Result<(), StoryError> {
+async fn show_history(api: &Api<'_>, work: &Work, narrator: &Narrator) -> Result<(), StoryError> {
     let Some(Task { id, .. }) = work.tasks.iter().find(|task| task.done) else {
         return Err(untrue("reading a task's history", "no task was completed"));
     };
@@ -93,14 +105,14 @@ async fn show_history(api: &Api, work: &Work, narrator: &Narrator) -> Result<(),
     let mut table = Table::new(["version", "event", "at (UTC)", "by", "says"]);
     for happening in &task.history {
         let says = match happening.data.get("assignee").and_then(|it| it.as_str()) {
-            Some(assignee) => format!("to {assignee}"),
+            Some(assignee) => format!("to {}", api.name_of(assignee)),
             None => String::new(),
         };
         table.row([
             happening.version.to_string(),
             happening.event.clone(),
             happening.at.get(11..23).unwrap_or_default().to_owned(),
-            bare(&happening.actor),
+            by(api, &happening.actor),
             says,
         ]);
     }
@@ -110,7 +122,7 @@ async fn show_history(api: &Api, work: &Work, narrator: &Narrator) -> Result<(),
 }
 
 async fn list<T: serde::de::DeserializeOwned>(
-    api: &Api,
+    api: &Api<'_>,
     who: &str,
     path: &str,
 ) -> Result<Vec<T>, StoryError> {
@@ -127,12 +139,13 @@ async fn list<T: serde::de::DeserializeOwned>(
 }
 
 /// Every task of this run is on the board once, as it should be.
-fn compare(expected: &[Task], board: &[BoardTask]) -> Result<(), StoryError> {
+fn compare(api: &Api<'_>, expected: &[Task], board: &[BoardTask]) -> Result<(), StoryError> {
     for task in expected {
         let shown: Vec<_> = board.iter().filter(|shown| shown.id == task.id).collect();
         let status = if task.done { "done" } else { "open" };
         let as_expected = |shown: &&BoardTask| {
-            shown.status == status && shown.assignee.as_deref() == task.assignee
+            let assignee = shown.assignee.as_deref().map(|id| api.name_of(id));
+            shown.status == status && assignee == task.assignee
         };
         if shown.len() != 1 || !shown.iter().all(as_expected) {
             let what = format!(
@@ -152,10 +165,10 @@ struct Count {
 }
 
 /// By assignee.
-fn count(tasks: &[BoardTask]) -> BTreeMap<String, Count> {
+fn count(api: &Api<'_>, tasks: &[BoardTask]) -> BTreeMap<String, Count> {
     let mut counts: BTreeMap<String, Count> = BTreeMap::new();
     for task in tasks {
-        let assignee = task.assignee.as_deref().unwrap_or("nobody yet");
+        let assignee = api.name_of(task.assignee.as_deref().unwrap_or("nobody yet"));
         let count = counts.entry(assignee.to_owned()).or_default();
         match task.status.as_str() {
             "done" => count.done += 1,
@@ -165,7 +178,8 @@ fn count(tasks: &[BoardTask]) -> BTreeMap<String, Count> {
     counts
 }
 
-/// `mia` of `user:mia`.
-fn bare(actor: &str) -> String {
-    actor.split_once(':').map_or(actor, |(_, name)| name).into()
+/// `mia` of `user:` and mia's id.
+fn by(api: &Api<'_>, actor: &str) -> String {
+    let id = actor.split_once(':').map_or(actor, |(_, id)| id);
+    api.name_of(id).into()
 }

@@ -4,7 +4,9 @@ use serde_json::json;
 
 use super::{
     api::{Api, StoryError},
+    boards::{self, Colleague},
     narrator::Narrator,
+    work::untrue,
 };
 
 pub(super) struct Person {
@@ -29,10 +31,14 @@ const fn person(name: &'static str, role: &'static str) -> Person {
     Person { name, role }
 }
 
-/// Everybody but the admin, who registers them, registers once in the life of the log.
-pub(super) async fn register(api: &mut Api, narrator: &mut Narrator) -> Result<(), StoryError> {
+/// Everybody but the admin, who registers them, registers once in the life of the log. Who
+/// they are from then on, the directory tells: tokens name people by their ids.
+pub(super) async fn register(api: &mut Api<'_>, narrator: &mut Narrator) -> Result<(), StoryError> {
     let others = || EVERYBODY.iter().filter(|person| person.name != ADMIN);
     narrator.step("ada, the admin, registers a manager and four workers", 5);
+    for person in EVERYBODY.iter().filter(|person| person.name == ADMIN) {
+        api.sign_on(person, ADMIN);
+    }
     let mut new = 0;
     for Person { name, role } in others() {
         let email = format!("{name}@parrots.example");
@@ -46,6 +52,15 @@ pub(super) async fn register(api: &mut Api, narrator: &mut Narrator) -> Result<(
             _ => return Err(answer.unexpected(format!("registering {name}"))),
         }
         narrator.progress();
+    }
+    let colleagues: Vec<Colleague> = boards::colleagues(api).await?;
+    for person in others() {
+        let registered = colleagues.iter().find(|it| it.name == person.name);
+        let Some(Colleague { id, .. }) = registered else {
+            let what = format!("{} is not in the directory", person.name);
+            return Err(untrue("reading the directory", what));
+        };
+        api.sign_on(person, id);
     }
     narrator.done(&match new {
         0 => "they were registered by an earlier run".into(),

@@ -45,7 +45,7 @@ impl Work {
     /// Mia hands hers out at once; what workers create, she hands out later, but for a few.
     pub async fn create(
         &mut self,
-        api: &mut Api,
+        api: &mut Api<'_>,
         narrator: &mut Narrator,
     ) -> Result<(), StoryError> {
         narrator.step(
@@ -63,7 +63,7 @@ impl Work {
                 0 => (MANAGER, Some(worker)),
                 _ => (worker, None),
             };
-            let body = creation(title, assignee);
+            let body = creation(api, title, assignee);
             let key = self.key("create", n);
             let answer = api.command(created_by, &key, "/v1/tasks", body).await?;
             let id = answer.text("id").unwrap_or_default().to_owned();
@@ -83,7 +83,7 @@ impl Work {
     /// Half of the workers' tasks get an assignee, and a quarter of mia's another one.
     pub async fn hand_on(
         &mut self,
-        api: &mut Api,
+        api: &mut Api<'_>,
         narrator: &mut Narrator,
     ) -> Result<(), StoryError> {
         let chosen: Vec<_> = (0..TASKS).filter(|n| n % 4 == 1 || n % 8 == 0).collect();
@@ -97,7 +97,7 @@ impl Work {
             let to = worker(n + 2);
             reassigned += usize::from(task.assignee.is_some());
             let path = format!("/v1/tasks/{}/assign", task.id);
-            let body = json!({ "assignee": to });
+            let body = json!({ "assignee": api.id_of(to) });
             api.command(MANAGER, &key, &path, body).await?;
             task.assignee = Some(to);
             narrator.progress();
@@ -111,7 +111,7 @@ impl Work {
 
     pub async fn complete(
         &mut self,
-        api: &mut Api,
+        api: &mut Api<'_>,
         narrator: &mut Narrator,
     ) -> Result<(), StoryError> {
         let assigned = (0..TASKS).filter(|n| self.tasks[*n].assignee.is_some());
@@ -134,7 +134,7 @@ impl Work {
 
     pub async fn try_what_is_refused(
         &self,
-        api: &mut Api,
+        api: &mut Api<'_>,
         narrator: &mut Narrator,
     ) -> Result<(), StoryError> {
         let open = |task: &&Task| !task.done && task.assignee.is_some();
@@ -159,12 +159,12 @@ impl Work {
     /// As a client does that did not get the answer.
     pub async fn send_one_twice(
         &self,
-        api: &mut Api,
+        api: &mut Api<'_>,
         narrator: &mut Narrator,
     ) -> Result<(), StoryError> {
         let first = &self.tasks[0];
         narrator.step("a client that missed an answer sends its command again", 1);
-        let body = creation(first.title, Some(worker(0)));
+        let body = creation(api, first.title, Some(worker(0)));
         let key = self.key("create", 0);
         let answer = api
             .command(first.created_by, &key, "/v1/tasks", body)
@@ -186,8 +186,8 @@ fn worker(n: usize) -> &'static str {
     WORKERS[(n / 2 + n / 8) % WORKERS.len()]
 }
 
-fn creation(title: &str, assignee: Option<&str>) -> serde_json::Value {
-    json!({ "title": title, "assignee": assignee })
+fn creation(api: &Api<'_>, title: &str, assignee: Option<&str>) -> serde_json::Value {
+    json!({ "title": title, "assignee": assignee.map(|name| api.id_of(name)) })
 }
 
 pub(super) fn untrue(step: &str, what: impl Into<String>) -> StoryError {
