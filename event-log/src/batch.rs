@@ -51,7 +51,8 @@ impl Default for BatchBuilder {
         buffer.put_bytes(0, HEADER);
         Self {
             buffer,
-            scratch: BytesMut::new(),
+            // A record of ours fits in, headers and all, as a rule.
+            scratch: BytesMut::with_capacity(1 << 10),
             records: 0,
         }
     }
