@@ -7,17 +7,21 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::{commands::Commands, http::recall_routes};
 
 /// The refusals that any command may give besides its own.
-const REFUSALS: [(&str, &str); 7] = [
+const REFUSALS: [(&str, &str); 8] = [
     (
         "400",
         "`key-missing`, `key-malformed`, `if-match-malformed`, `malformed-json`",
     ),
     ("401", "There is no valid bearer token"),
     (
+        "409",
+        "`stream-stopped`: an event of the stream cannot be read",
+    ),
+    (
         "412",
         "`stale-version`: `If-Match` names another version than the stream has",
     ),
-    ("413", "`too-large`"),
+    ("413", "`too-large`, `append-refused`"),
     ("415", "`unsupported-media-type`: the body is not JSON"),
     ("422", "`invalid-field`, `idempotency-key-reused`"),
     (

@@ -12,7 +12,8 @@ use crate::{Event, Meta};
 /// `evolve` over the stream's events, calls `decide` with the next command and
 /// appends what it answers, all or nothing.
 pub trait Decider: Default + Clone + Send + 'static {
-    /// The middle part of the stream id `tenant/kind/id`: lower case, `[a-z][a-z0-9-]*`.
+    /// The middle part of the stream id `tenant/kind/id`: 1–64 characters of `a–z`, `0–9` and `-`, not
+    /// beginning with `-`. Checked at start.
     const KIND: &'static str;
 
     type Command: Serialize + DeserializeOwned + Send + 'static;

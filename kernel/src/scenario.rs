@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::{Actor, CommandId, Decider, Meta, StreamId, Tenant};
@@ -43,6 +43,24 @@ impl<D: Decider> Given<D> {
     /// The user who sends the command.
     pub fn by(mut self, user: &str) -> Self {
         self.meta.actor = Actor::User(user.into());
+        self
+    }
+
+    /// Whoever sends the command: a service or the system, too.
+    pub fn acting(mut self, actor: Actor) -> Self {
+        self.meta.actor = actor;
+        self
+    }
+
+    /// When the command is sent; at the beginning of 1970 unless told.
+    pub fn at(mut self, time: DateTime<Utc>) -> Self {
+        self.meta.at = time;
+        self
+    }
+
+    /// The stream that decides; `main/<kind>/scenario` unless told.
+    pub fn on(mut self, stream: StreamId) -> Self {
+        self.meta.stream = stream;
         self
     }
 

@@ -33,7 +33,7 @@ impl Default for Tenant {
     }
 }
 
-/// Name of a stream: `tenant/kind/id`, at most 256 bytes.
+/// Name of a stream: `tenant/kind/id`, at most 258 bytes.
 ///
 /// The id has 1–128 characters of `A–Z`, `a–z`, `0–9` and `._~:@-`. An id
 /// `boundary:rest` keeps all streams of one boundary on one shard.

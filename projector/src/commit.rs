@@ -95,12 +95,17 @@ impl From<ProjectError> for CommitError {
 }
 
 /// Data errors (SQLSTATE classes 22 and 23) are about the values; a deferred constraint shows
-/// them at the commit.
+/// them at the commit. So is 21000, a row that one statement would change twice: it shows only
+/// where two events of a stream meet in a batch, and a smaller batch gets past it.
 fn classify(source: sqlx::Error) -> CommitError {
     let about_values = source
         .as_database_error()
         .and_then(|error| error.code())
-        .is_some_and(|code| code.starts_with("22") || code.starts_with("23"));
+        .is_some_and(|code| {
+            ["21", "22", "23"]
+                .iter()
+                .any(|class| code.starts_with(class))
+        });
     match about_values {
         true => CommitError::Unfit(source),
         false => CommitError::Postgres(source),

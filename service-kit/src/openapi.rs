@@ -53,6 +53,7 @@ pub fn complete(openapi: &mut OpenApi, common: &Common<'_>) {
             &mut item.get,
             &mut item.post,
             &mut item.put,
+            &mut item.patch,
             &mut item.delete,
         ];
         for operation in operations.into_iter().flatten() {

@@ -45,7 +45,10 @@ impl ReadModel for UserDirectory {
         }
         sqlx::query(
             "insert into users (tenant, id, version, email, name, role)
-             select * from unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[])
+             select distinct on (tenant, id) *
+               from unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[])
+                    as registered (tenant, id, version, email, name, role)
+              order by tenant, id, version desc
              on conflict (tenant, id) do update
                 set version = excluded.version, email = excluded.email,
                     name = excluded.name, role = excluded.role",

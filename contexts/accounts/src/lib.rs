@@ -12,7 +12,7 @@ mod http;
 pub use user::{User, UserCommand, UserEvent, UserRejection};
 pub use values::{Email, PersonName, Role};
 
-/// Everything of this context, for `annals::run`.
+/// Everything of this context, for `annals::App`.
 #[cfg(feature = "runtime")]
 pub fn context() -> annals::Context {
     static SCHEMAS: include_dir::Dir<'_> =

@@ -12,7 +12,7 @@ mod http;
 pub use task::{Task, TaskCommand, TaskEvent, TaskRejection, TaskStatus};
 pub use values::{Description, Title, UserId};
 
-/// Everything of this context, for `annals::run`.
+/// Everything of this context, for `annals::App`.
 #[cfg(feature = "runtime")]
 pub fn context() -> annals::Context {
     static SCHEMAS: include_dir::Dir<'_> =
