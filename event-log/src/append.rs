@@ -231,6 +231,8 @@ impl Appender {
     }
 
     async fn send(&mut self, request: &ProduceRequest) -> Result<(i16, i64), SendError> {
+        // A broker that hung up on an idle connection is no trouble.
+        self.connection.take_if(|connection| !connection.is_open());
         let connection = match &mut self.connection {
             Some(connection) => connection,
             none => none.insert(

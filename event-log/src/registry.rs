@@ -1,6 +1,6 @@
 //! Asking a Confluent-compatible schema registry for ids.
 //!
-//! Own calls, three of them: `schema_registry_converter` has no look-up of a
+//! Own calls, two of them: `schema_registry_converter` has no look-up of a
 //! schema's id and keeps error answers in its cache (docs/adr/0003).
 
 use std::time::Duration;
@@ -42,7 +42,10 @@ impl RegistryError {
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Unreachable { .. } => true,
-            Self::Refused { code, .. } => (50_000..60_000).contains(code) || *code == 429,
+            // The registry's own codes have five digits; what stands before it answers in three.
+            Self::Refused { code, .. } => {
+                (50_000..60_000).contains(code) || (500..600).contains(code) || *code == 429
+            }
             Self::Unknown { .. } | Self::Client(_) => false,
         }
     }

@@ -82,6 +82,14 @@ impl Connection {
         })
     }
 
+    /// Whether another call may succeed: no earlier one was given up, and the
+    /// broker has not hung up, as it does after ten idle minutes.
+    pub fn is_open(&self) -> bool {
+        // Between calls there is nothing to read but the end, or bytes that nobody asked for.
+        let nothing = |error: io::Error| error.kind() == io::ErrorKind::WouldBlock;
+        self.in_order && self.stream.try_read(&mut [0]).is_err_and(nothing)
+    }
+
     /// Sends a request in the given version of its API and waits for the answer.
     ///
     /// After an error, or when the call was dropped before it answered, every

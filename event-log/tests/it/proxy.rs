@@ -10,7 +10,7 @@ use kafka_protocol::messages::ApiKey;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{Semaphore, watch},
 };
 
 /// The requests that things happen to.
@@ -62,6 +62,8 @@ type Faults = Arc<Mutex<VecDeque<(Kind, Fault)>>>;
 pub struct Proxy {
     pub address: String,
     faults: Faults,
+    /// Increased when all connections are to end.
+    hang_up: watch::Sender<u32>,
 }
 
 impl Proxy {
@@ -74,14 +76,30 @@ impl Proxy {
             proxy_port: listener.local_addr().unwrap().port(),
             faults: faults.clone(),
         };
+        let (hang_up, hung_up) = watch::channel(0);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let route = route.clone();
+                let (route, mut hung_up) = (route.clone(), hung_up.clone());
+                hung_up.mark_unchanged();
                 // An error here is what the test asked for, or the broker's end.
-                tokio::spawn(async move { route.serve(client).await.ok() });
+                tokio::spawn(async move {
+                    tokio::select! {
+                        _ = route.serve(client) => {}
+                        _ = hung_up.changed() => {}
+                    }
+                });
             }
         });
-        Self { address, faults }
+        Self {
+            address,
+            faults,
+            hang_up,
+        }
+    }
+
+    /// Ends every connection, as a broker does with idle ones.
+    pub fn hang_up(&self) {
+        self.hang_up.send_modify(|times| *times += 1);
     }
 
     /// What happens to the next requests of this kind, one after the other.
