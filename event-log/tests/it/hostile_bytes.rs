@@ -37,6 +37,15 @@ fn with_checksum(mut bytes: BytesMut) -> Bytes {
     bytes.freeze()
 }
 
+fn put_varint(into: &mut BytesMut, value: i64) {
+    let mut rest = ((value << 1) ^ (value >> 63)) as u64;
+    while rest >= 0x80 {
+        into.put_u8(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    into.put_u8(rest as u8);
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_read_or_refused(bytes in vec(any::<u8>(), 0..300)) {
@@ -56,6 +65,30 @@ proptest! {
         bytes[16] = 2; // the format
         bytes[22] &= !7; // not compressed
         bytes[57..61].copy_from_slice(&count.to_be_bytes());
+        read_all(with_checksum(bytes));
+    }
+
+    #[test]
+    fn any_numbers_in_a_record_are_read_or_refused(
+        base in prop_oneof![Just(0_i64), Just(i64::MAX - 9), any::<i64>()],
+        last in prop_oneof![Just(9_i32), any::<i32>()],
+        numbers in vec(prop_oneof![-2..9_i64, any::<i64>()], 6..12),
+    ) {
+        let mut record = BytesMut::new();
+        record.put_u8(0); // attributes
+        // Time, offset, lengths of key and value, number of headers, lengths in headers.
+        for number in numbers {
+            put_varint(&mut record, number);
+        }
+        let mut bytes = BytesMut::zeroed(61);
+        put_varint(&mut bytes, record.len() as i64);
+        bytes.put_slice(&record);
+        let length = bytes.len() as i32 - 12;
+        bytes[..8].copy_from_slice(&base.to_be_bytes());
+        bytes[8..12].copy_from_slice(&length.to_be_bytes());
+        bytes[16] = 2;
+        bytes[23..27].copy_from_slice(&last.to_be_bytes());
+        bytes[57..61].copy_from_slice(&1_i32.to_be_bytes());
         read_all(with_checksum(bytes));
     }
 
