@@ -12,6 +12,7 @@ use kernel::{Actor, Tenant};
 use serde_json::Value;
 use service_kit::{DevKey, TokenRequest};
 use tempfile::TempDir;
+use tokio::time::timeout;
 
 use crate::{
     answer::Answer,
@@ -23,6 +24,8 @@ use crate::{
 };
 
 const HOUR: Duration = Duration::from_secs(3_600);
+/// How long a role may take to notice that something is away.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The roles of one installation, with a generation and a database of its own. Dropped, it kills
 /// what runs.
@@ -79,6 +82,7 @@ impl TestApp {
             ("PARTITIONS", "4".into()),
             ("DATA", data.path().display().to_string()),
             ("LOG__FORMAT", "json".into()),
+            ("COMMANDS__ANSWER_WITHIN_MS", "3000".into()),
             ("SCHEMA_REGISTRY__ADDRESS", address(&registry)),
             ("COMMANDS__ADDRESS", address(&commands)),
             ("PROJECTOR__ADDRESS", address(&projector)),
@@ -193,12 +197,8 @@ impl Company<'_> {
 
     pub fn user(&self, name: &str, roles: &[&str]) -> User {
         let Self { app, tenant } = self;
-        User {
-            http: reqwest::Client::new(),
-            commands: app.commands.address,
-            queries: app.queries.address,
-            token: Some(app.token(tenant, name, roles, HOUR)),
-        }
+        let token = app.token(tenant, name, roles, HOUR);
+        User::new(app.commands.address, app.queries.address, &token)
     }
 }
 
@@ -225,16 +225,19 @@ impl Role {
         .await;
     }
 
-    /// Waits until it says why it is not ready, with this text among the reasons.
-    pub async fn until_not_ready(&self, reason: &str) -> Answer {
-        let what = format!("{} is not ready because of {reason:?}", self.verb);
-        eventually(&what, async || {
+    /// Waits until it says that it is not ready, with this text among the reasons.
+    pub async fn until_not_ready(&self, reason: &str) {
+        let last = Mutex::default();
+        let told = eventually("a role is not ready", async || {
             let readiness = self.readiness().await?;
             let reasons: Vec<_> = reasons(&readiness).collect();
             let told = reasons.iter().any(|it| it.contains(reason));
-            (readiness.status == 503 && told).then_some(readiness)
-        })
-        .await
+            *last.lock().expect("nothing panics while it is held") = reasons;
+            (readiness.status == 503 && told).then_some(())
+        });
+        if timeout(PATIENCE, told).await.is_err() {
+            panic!("{} says {last:?} and nothing of {reason}", self.verb);
+        }
     }
 
     /// `GET /health/ready`; nothing when it does not answer.

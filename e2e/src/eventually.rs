@@ -11,7 +11,10 @@ pub const WITHIN: Duration = Duration::from_secs(60);
 ///
 /// # Panics
 /// When there is none after [`WITHIN`], with what was waited for.
-pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn eventually<T, F>(what: &str, mut ask: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Option<T>>,
+{
     let deadline = Instant::now() + WITHIN;
     loop {
         if let Some(answer) = ask().await {

@@ -13,10 +13,10 @@ use crate::{answer::Answer, eventually::eventually};
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct User {
-    pub(crate) http: reqwest::Client,
-    pub(crate) commands: SocketAddr,
-    pub(crate) queries: SocketAddr,
-    pub(crate) token: Option<String>,
+    http: reqwest::Client,
+    commands: SocketAddr,
+    queries: SocketAddr,
+    token: Option<String>,
 }
 
 /// A command that is not sent yet. It has a key of its own unless it gets another.
@@ -37,6 +37,17 @@ pub struct Read {
 }
 
 impl User {
+    pub fn new(commands: SocketAddr, queries: SocketAddr, token: &str) -> Self {
+        // Only reqwest needs it, for which nobody chose a provider.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Self {
+            http: reqwest::Client::new(),
+            commands,
+            queries,
+            token: Some(token.to_owned()),
+        }
+    }
+
     /// The same with this in place of the token.
     pub fn with_token(&self, token: Option<&str>) -> Self {
         Self {
@@ -98,6 +109,11 @@ impl User {
 impl Command {
     pub fn key(self, key: &str) -> Self {
         self.header("idempotency-key", key)
+    }
+
+    pub fn command_id(&self) -> &str {
+        let key = self.headers.iter().find(|it| it.0 == "idempotency-key");
+        &key.expect("the command has a key").1
     }
 
     pub fn without_key(mut self) -> Self {

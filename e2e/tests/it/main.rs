@@ -4,11 +4,15 @@ mod bad_input;
 mod crash;
 mod foreign_consumer;
 mod idempotency;
+mod load;
 mod openapi;
+mod outages;
 mod path;
 mod races;
 mod raw_log;
+mod refusals;
 mod tenants;
+mod up;
 
 use e2e::TestApp;
 use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};

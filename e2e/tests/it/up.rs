@@ -1,0 +1,130 @@
+//! `annals up`: everything on one machine, which goes as it came.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use dev_stack::new_temporary_folder;
+use e2e::{Process, User, annals, eventually, family_of, free_port, is_running};
+use rustix::process::Signal;
+
+/// A folder in which `annals up` keeps its data, and the ports that it uses.
+struct Place {
+    folder: PathBuf,
+    addresses: [SocketAddr; 4],
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = new_temporary_folder();
+        fs::create_dir_all(&folder).unwrap();
+        Self {
+            folder,
+            addresses: [(); 4].map(|()| free_port()),
+        }
+    }
+
+    fn start(&self, arguments: &[&str]) -> Process {
+        let mut command = annals();
+        command.args(arguments).current_dir(&self.folder);
+        let roles = ["COMMANDS", "QUERIES", "SCHEMA_REGISTRY", "PROJECTOR"];
+        for (role, address) in roles.iter().zip(&self.addresses) {
+            command.env(format!("ANNALS_{role}__ADDRESS"), address.to_string());
+        }
+        Process::start(command)
+    }
+
+    async fn up(&self) -> Process {
+        let up = self.start(&["up"]);
+        up.said("Ctrl-C ends everything").await;
+        up
+    }
+
+    /// What it prints, when it ends well.
+    async fn run(&self, arguments: &[&str]) -> String {
+        let process = self.start(arguments);
+        let status = process.ended().await;
+        assert!(status.success(), "{}{}", process.stdout(), process.stderr());
+        process.stdout()
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.join(".annals")
+    }
+
+    async fn wipe(&self) {
+        self.run(&["down", "--wipe"]).await;
+        assert!(!self.data().exists());
+        fs::remove_dir_all(&self.folder).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_story_goes_on_with_the_data_of_the_first_until_it_is_forgotten() {
+    let place = Place::new();
+    let first = place.run(&["up", "--demo", "--once"]).await;
+    assert!(first.contains("5 registered"), "{first}");
+    assert!(first.contains("\n40 tasks\n"), "{first}");
+    let second = place.run(&["up", "--demo", "--once"]).await;
+    assert!(second.contains("registered by an earlier run"), "{second}");
+    assert!(second.contains("\n80 tasks\n"), "{second}");
+    place.wipe().await;
+}
+
+#[tokio::test]
+async fn nothing_is_left_behind_by_ctrl_c_or_a_kill() {
+    let place = Place::new();
+    let up = place.up().await;
+    let family = family_of(up.pid());
+    assert!(family.len() > 3, "no Kafka and Postgres among {family:?}");
+    let megabytes: Vec<_> = family.iter().map(|pid| megabytes_of(*pid)).collect();
+    let sum: u64 = megabytes.iter().sum();
+    eprintln!("all processes together take {sum} MB: {megabytes:?}");
+    assert!(sum <= 1_200, "{sum} MB");
+
+    let title = "AVRO-12: Sort the records";
+    let token = place.run(&["token", "--user", "polly", "--role", "worker"]);
+    let [commands, queries, ..] = place.addresses;
+    let polly = User::new(commands, queries, token.await.trim());
+    polly.create_task(title).send().await.succeeded();
+    let second = place.start(&["up"]);
+    assert!(!second.ended().await.success());
+    let said = second.stderr();
+    let expected = format!("is in use by process {}", up.pid());
+    assert!(said.contains(&expected), "{said}");
+
+    up.signal(Signal::INT);
+    let status = up.ended().await;
+    assert!(status.success(), "{}", up.stderr());
+    until_gone(&family).await;
+
+    let up = place.up().await;
+    let tasks = polly.read("/v1/tasks").send().await.succeeded();
+    assert_eq!(tasks.body["items"][0]["title"], title);
+    let family = family_of(up.pid());
+    up.kill().await;
+    until_gone(&family).await;
+
+    // A kill leaves data that can be used and forgotten.
+    let up = place.up().await;
+    assert!(up.stop().await.success());
+    place.wipe().await;
+}
+
+async fn until_gone(family: &[u32]) {
+    eventually("every process has ended", async || {
+        family.iter().all(|pid| !is_running(*pid)).then_some(())
+    })
+    .await;
+}
+
+/// Its share of the memory that it has in use; what several share counts once in their sum.
+fn megabytes_of(pid: u32) -> u64 {
+    let proc = Path::new("/proc").join(pid.to_string());
+    let text = fs::read_to_string(proc.join("smaps_rollup")).unwrap();
+    let line = text.lines().find(|line| line.starts_with("Pss:")).unwrap();
+    let kilobytes = line.split_whitespace().nth(1).unwrap();
+    kilobytes.parse::<u64>().unwrap() / 1_000
+}
