@@ -6,9 +6,9 @@ use crate::{
     Result,
     bare_log::BareLog,
     figures::{Figures, Target},
-    http::{Assigner, Connection, create_task},
+    http::{Assigner, Connection, create_task, get},
     load::{Measured, load},
-    pipeline::Pipeline,
+    pipeline::{Groups, Pipeline},
     reads,
     role::Role,
     world::{TASKS, World},
@@ -129,6 +129,7 @@ async fn over_http(
             to_service.push(Assigner::connect(service.address, &token, own()).await?);
         }
         let (mut ours, mut limit) = (Measured::default(), Measured::default());
+        let before = groups(&mut creator).await?;
         for _ in 0..TURNS {
             ours.add(load(&mut to_service, turn).await?);
             limit.add(load(&mut to_bare, turn).await?);
@@ -136,6 +137,8 @@ async fn over_http(
         let bench = format!("HTTP API, {connections} connections");
         figures.measured(&format!("bare handler, {connections} connections"), &limit);
         figures.measured(&bench, &ours);
+        let mean_group = groups(&mut creator).await?.mean_size_since(before);
+        figures.figure(&bench, "mean group", mean_group, None);
         let ratio = ours.per_second() / limit.per_second();
         let target = (connections == 64).then_some(Target::AtLeast(0.4));
         figures.figure(&bench, "ratio", ratio, target);
@@ -146,4 +149,11 @@ async fn over_http(
     }
     service.stop().await?;
     bare.stop().await
+}
+
+/// The groups of a service that is reached over this connection.
+async fn groups(connection: &mut Connection) -> Result<Groups> {
+    let status = connection.ask(&get("/metrics", &[])).await?;
+    connection.expect(200, status)?;
+    Ok(Groups::told_by(connection.body()))
 }

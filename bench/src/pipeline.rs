@@ -51,14 +51,13 @@ impl Pipeline {
             kafka: world.cluster(),
             registry: world.registry()?,
             generation: world.generation("pipeline"),
-            environment: "bench".into(),
             topics: world.topics,
             config: Config::default(),
             contexts: vec![ContextStreams::new(schemas).stream::<Task>()],
         };
         let readiness = Readiness::new();
         let shutdown = CancellationToken::new();
-        let (commands, running) = service.start(readiness.component("shards"), shutdown.clone())?;
+        let (commands, running) = service.start(&readiness, shutdown.clone())?;
         let running = tokio::spawn(running);
         readiness.until_ready().await;
         for task in 0..TASKS {
@@ -88,11 +87,10 @@ impl Pipeline {
                 }
             })
             .collect();
-        let (groups_before, commands_before) = groups();
+        let groups = || Groups::told_by(&metrics_handle().render());
+        let before = groups();
         let measured = load(&mut assigners, lasts).await?;
-        let (groups, commands) = groups();
-        let mean_group = (commands - commands_before) / (groups - groups_before);
-        Ok((measured, mean_group))
+        Ok((measured, groups().mean_size_since(before)))
     }
 
     pub async fn stop(self) -> Result<()> {
@@ -150,16 +148,27 @@ fn submission(meta: Meta) -> Submission {
     }
 }
 
-/// How many groups have been appended, and how many commands in them.
-fn groups() -> (f64, f64) {
-    let text = metrics_handle().render();
-    let value = |name: &str| {
-        text.lines()
-            .find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
-            .unwrap_or(0.0)
-    };
-    (
-        value("annals_group_commands_count "),
-        value("annals_group_commands_sum "),
-    )
+/// How many groups have been appended so far, and how many commands in them.
+#[derive(Clone, Copy, Debug)]
+pub struct Groups {
+    appended: f64,
+    commands: f64,
+}
+
+impl Groups {
+    /// From metrics in the form that Prometheus reads.
+    pub fn told_by(metrics: &str) -> Self {
+        let value = |name: &str| {
+            let value = |line: &str| line.strip_prefix(name)?.trim().parse().ok();
+            metrics.lines().find_map(value).unwrap_or(0.0)
+        };
+        Self {
+            appended: value("annals_group_commands_count "),
+            commands: value("annals_group_commands_sum "),
+        }
+    }
+
+    pub fn mean_size_since(self, before: Self) -> f64 {
+        (self.commands - before.commands) / (self.appended - before.appended)
+    }
 }
