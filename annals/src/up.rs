@@ -49,7 +49,10 @@ pub(crate) async fn up(
     shutdown: CancellationToken,
 ) -> Result<(), UpError> {
     let began = Instant::now();
-    let stack = start_stack(&settings).await?;
+    let stack = tokio::select! {
+        stack = start_stack(&settings) => stack?,
+        () = shutdown.cancelled() => return Ok(()),
+    };
     settings.kafka = Some(stack.kafka().into());
     settings.postgres = Some(SecretUrl::new(stack.postgres()));
     // The servers go last: what is in flight is finished before.

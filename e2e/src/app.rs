@@ -65,13 +65,8 @@ impl TestApp {
     pub async fn on(stack: &DevStack) -> Self {
         let postgres = stack.fresh_database().await.expect("Postgres is there");
         let data = tempfile::tempdir().expect("a temporary folder can be made");
-        let role = |verb| Role {
-            verb,
-            address: free_port(),
-            process: Mutex::default(),
-        };
         let [registry, commands, projector, queries] =
-            ["registry", "command-service", "projector", "query-service"].map(role);
+            ["registry", "command-service", "projector", "query-service"].map(Role::new);
         let address = |role: &Role| role.address.to_string();
         let settings = vec![
             ("KAFKA", stack.kafka().to_owned()),
@@ -130,10 +125,18 @@ impl TestApp {
         ]
     }
 
+    /// One more, at another address.
+    pub fn another_command_service(&self) -> Role {
+        Role::new("command-service")
+    }
+
     /// Starts a role, ready or not.
     pub fn run(&self, role: &Role) {
         let mut command = self.annals();
         command.arg(role.verb);
+        if role.verb == self.commands.verb {
+            command.env("ANNALS_COMMANDS__ADDRESS", role.address.to_string());
+        }
         *role.process() = Some(Process::start(command).into());
     }
 
@@ -203,6 +206,14 @@ impl Company<'_> {
 }
 
 impl Role {
+    fn new(verb: &'static str) -> Self {
+        Self {
+            verb,
+            address: free_port(),
+            process: Mutex::default(),
+        }
+    }
+
     /// # Panics
     /// When it was not started.
     pub fn running(&self) -> Arc<Process> {

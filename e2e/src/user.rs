@@ -107,6 +107,12 @@ impl User {
 }
 
 impl Command {
+    /// The same command, for another command service.
+    pub fn to(mut self, commands: SocketAddr) -> Self {
+        self.user.commands = commands;
+        self
+    }
+
     pub fn key(self, key: &str) -> Self {
         self.header("idempotency-key", key)
     }

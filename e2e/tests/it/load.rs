@@ -20,18 +20,20 @@ const CLIENTS: usize = 12;
 
 pub(crate) struct Load {
     answered: Arc<AtomicUsize>,
+    unanswered: Arc<AtomicUsize>,
     clients: Vec<JoinHandle<Vec<(Command, Answer)>>>,
 }
 
 impl Load {
     /// Begins to send three commands for each of so many tasks of each client.
     pub fn begin(manager: &User, worker: &User, tasks: usize) -> Self {
-        let answered = Arc::new(AtomicUsize::new(0));
+        let [answered, unanswered] = [(); 2].map(|()| Arc::new(AtomicUsize::new(0)));
         let clients = (0..CLIENTS).map(|_| {
             let client = Client {
                 manager: manager.clone(),
                 worker: worker.clone(),
                 answered: answered.clone(),
+                unanswered: unanswered.clone(),
                 done: Vec::new(),
             };
             tokio::spawn(client.live(tasks))
@@ -39,7 +41,20 @@ impl Load {
         Self {
             clients: clients.collect(),
             answered,
+            unanswered,
         }
+    }
+
+    pub async fn until_unanswered(&self, attempts: usize) {
+        eventually("a client gets no answer", async || {
+            (self.unanswered() >= attempts).then_some(())
+        })
+        .await;
+    }
+
+    /// How often a command had to be sent again, as there was no answer or 503.
+    pub fn unanswered(&self) -> usize {
+        self.unanswered.load(Ordering::Relaxed)
     }
 
     pub async fn until_answered(&self, commands: usize) {
@@ -61,6 +76,7 @@ struct Client {
     manager: User,
     worker: User,
     answered: Arc<AtomicUsize>,
+    unanswered: Arc<AtomicUsize>,
     done: Vec<(Command, Answer)>,
 }
 
@@ -75,7 +91,13 @@ impl Client {
     }
 
     async fn send(&mut self, command: Command) -> Answer {
-        let answer = command.until_answered().await.succeeded();
+        let answer = eventually("an answer", async || {
+            let answer = command.attempt().await.ok().filter(|it| it.status != 503);
+            let unanswered = usize::from(answer.is_none());
+            self.unanswered.fetch_add(unanswered, Ordering::Relaxed);
+            answer
+        });
+        let answer = answer.await.succeeded();
         self.answered.fetch_add(1, Ordering::Relaxed);
         self.done.push((command, answer.clone()));
         answer

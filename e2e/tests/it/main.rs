@@ -1,5 +1,7 @@
 //! The system as its users and operators have it: processes, HTTP, a real Kafka and Postgres.
 
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+
 mod bad_input;
 mod crash;
 mod foreign_consumer;

@@ -87,6 +87,27 @@ async fn kafka_that_dies_or_hangs_under_load_loses_and_doubles_nothing() {
     fragile.end().await;
 }
 
+#[tokio::test]
+async fn kafka_that_dies_while_shards_are_restored_is_waited_for() {
+    let fragile = Fragile::new().await;
+    let Fragile { stack, app } = &fragile;
+    app.start_all().await;
+    let company = app.new_company();
+    let (mia, polly) = (company.manager("mia"), company.worker("polly"));
+    let commands = Load::begin(&mia, &polly, 10).end().await;
+    for step in ["taking over", "restoring from the log"] {
+        app.commands.kill().await;
+        app.run(&app.commands);
+        app.commands.running().said(step).await;
+        stack.kafka_process().kill().await;
+        until_refused(&mia).await;
+        stack.kafka_process().start().await.unwrap();
+        app.commands.until_ready().await;
+    }
+    assert_exactly_once(app, &commands).await;
+    fragile.end().await;
+}
+
 /// Waits for the answer of a command service that lacks something. What is asked changes nothing.
 async fn until_refused(user: &User) {
     eventually("a command is answered 503", async || {
@@ -112,9 +133,12 @@ async fn without_postgres_commands_go_on_and_reads_wait() {
         role.until_not_ready("postgres").await;
         role.running().said("is not ready").await;
     }
-    let read = mia.read("/v1/tasks").send().await;
-    let code = read.text("code").to_owned();
-    read.is_problem(503, &code);
+    for read in [
+        mia.read("/v1/tasks"),
+        mia.read("/v1/tasks").after(&commands[0].1),
+    ] {
+        read.send().await.is_problem(503, "read-side-unavailable");
+    }
 
     postgres.start().await.unwrap();
     app.until_ready().await;

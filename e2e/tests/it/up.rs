@@ -8,7 +8,7 @@ use std::{
 
 use dev_stack::new_temporary_folder;
 use e2e::{Process, User, annals, eventually, family_of, free_port, is_running};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 /// A folder in which `annals up` keeps its data, and the ports that it uses.
 struct Place {
@@ -95,6 +95,10 @@ async fn nothing_is_left_behind_by_ctrl_c_or_a_kill() {
     let expected = format!("is in use by process {}", up.pid());
     assert!(said.contains(&expected), "{said}");
 
+    let wipe = place.start(&["down", "--wipe"]);
+    assert!(!wipe.ended().await.success());
+    assert!(wipe.stderr().contains(&expected), "{}", wipe.stderr());
+
     up.signal(Signal::INT);
     let status = up.ended().await;
     assert!(status.success(), "{}", up.stderr());
@@ -111,6 +115,45 @@ async fn nothing_is_left_behind_by_ctrl_c_or_a_kill() {
     let up = place.up().await;
     assert!(up.stop().await.success());
     place.wipe().await;
+}
+
+#[tokio::test]
+async fn ctrl_c_ends_a_start_too() {
+    let place = Place::new();
+    let up = place.start(&["up"]);
+    up.said("starting Kafka").await;
+    let family = eventually("Kafka is being started", async || {
+        let family = family_of(up.pid());
+        (family.len() > 1).then_some(family)
+    });
+    let family = family.await;
+    up.signal(Signal::INT);
+    assert!(up.ended().await.success(), "{}", up.stderr());
+    until_gone(&family).await;
+    place.wipe().await;
+}
+
+#[tokio::test]
+async fn a_server_that_dies_ends_everything_with_its_name() {
+    let place = Place::new();
+    let up = place.up().await;
+    let family = family_of(up.pid());
+    let kafka = family.iter().find(|pid| name_of(**pid) == "java").unwrap();
+    kill_process(Pid::from_raw(*kafka as i32).unwrap(), Signal::KILL).unwrap();
+    assert!(!up.ended().await.success());
+    let said = up.stderr();
+    let last = said.lines().last().unwrap_or_default();
+    assert!(
+        last.starts_with("annals: Kafka ended") && last.contains("kafka.log"),
+        "{said}"
+    );
+    until_gone(&family).await;
+    place.wipe().await;
+}
+
+fn name_of(pid: u32) -> String {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm"));
+    name.unwrap_or_default().trim().to_owned()
 }
 
 async fn until_gone(family: &[u32]) {
