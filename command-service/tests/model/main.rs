@@ -9,9 +9,10 @@
 //! ```
 //! - `broker`: a partition, and what its leader remembers of producers
 //! - `coordinator`: who may append next, by Kafka's rules
-//! - `node`: the protocol, as `fence`, `append`, `fetch`, `shard` and `lane` follow it
+//! - `node`, `restore`, `serve`: the protocol, as `fence`, `append`, `fetch`, `shard` and `lane`
+//!   follow it
 //! - `clients`: commands, and when an answer is true
-//! - `system`: everything together, and all that may happen next
+//! - `system`, `actions`, `steps`: everything together, all that may happen next, what comes of it
 //! - `properties`: what must hold; `scenarios`: small worlds in which it does
 //! - `mutations`: rules left out, each with a counter-example
 //!
@@ -20,16 +21,20 @@
 //! replicas), so it appears as a reader's source alone. Zombies need no rule of
 //! their own: a node that the checker does not move sleeps.
 //!
-//! `ANNALS_MODEL_MINUTES=10 cargo test -p command-service --test model` gives
-//! each scenario more of everything, for at most so many minutes.
+//! `ANNALS_MODEL_MINUTES=10 cargo test --release -p command-service --test model -- --test-threads 1`
+//! gives each scenario more of everything, for at most so many minutes.
 
+mod actions;
 mod broker;
 mod clients;
 mod coordinator;
 mod mutations;
 mod node;
 mod properties;
+mod restore;
 mod scenarios;
+mod serve;
+mod steps;
 mod system;
 
 use std::time::Duration;
@@ -51,8 +56,10 @@ fn holds(scenario: Scenario) {
             let minutes: u64 = minutes.parse().expect("a number of minutes");
             let limit = Duration::from_secs(60 * minutes);
             let shard = Shard::new(scenario.deeper(), None);
-            // Depth first: what is still to be visited then fits into memory.
-            let checker = shard.checker().timeout(limit).spawn_dfs().join();
+            // Depth first: what is still to be visited then fits into memory. One thread alone
+            // does not look at the limit.
+            let checker = shard.checker().timeout(limit).threads(2).spawn_dfs();
+            let checker = checker.join();
             report(&checker);
             for property in properties::all() {
                 if property.expectation.discovery_is_failure() {

@@ -6,7 +6,7 @@ pub enum Mutation {
     FirstInitAlone,
     NoSecondInit,
     SecondInitPlain,
-    RestoreFromOldLeader,
+    RestoreWithoutMarker,
     RestoreToLastMessage,
     RenewalByPlainInit,
     BarrierOvertakes,
@@ -100,7 +100,7 @@ mod tests {
     fn an_old_leader_restores_an_old_state() {
         breaks(
             scenarios::failover(),
-            Mutation::RestoreFromOldLeader,
+            Mutation::RestoreWithoutMarker,
             &[TRUE],
         );
     }

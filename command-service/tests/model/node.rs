@@ -6,8 +6,8 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    broker::{Batch, Event, Identity, Partition, Produced, Record, Slot, TOPICS, Topic},
-    clients::{Answer, Command, Decision, decide},
+    broker::{Batch, Event, Identity, Record, Topic},
+    clients::Answer,
     coordinator::{FenceAnswer, FenceRequest},
     mutations::{Mutation, Rules},
 };
@@ -61,8 +61,8 @@ pub struct Sent {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Appender {
-    next_offset: u8,
-    next_sequence: u8,
+    pub next_offset: u8,
+    pub next_sequence: u8,
     pub sent: Vec<Sent>,
 }
 
@@ -71,29 +71,22 @@ pub struct Node {
     pub phase: Phase,
     pub renewing: bool,
     /// On the markers of the take-over.
-    marker: Identity,
+    pub marker: Identity,
     /// To append with.
     pub writer: Identity,
     /// Producer ids that owners before had, by their markers: a coordinator may repeat these.
-    known_pids: BTreeSet<u8>,
-    term: u8,
+    pub known_pids: BTreeSet<u8>,
+    pub term: u8,
     pub appenders: [Appender; 2],
-    acknowledged: Vec<Event>,
+    pub acknowledged: Vec<Event>,
     pub forming: Vec<Entry>,
-    forming_events: Vec<Event>,
+    pub forming_events: Vec<Event>,
     /// It did nothing for longer than brokers remember producers, and has not noticed yet.
     pub slept: bool,
     /// Where the logs ended when the take-over began; only a mutation cares.
-    ends_at_first: [u8; 2],
+    pub ends_at_first: [u8; 2],
     /// What it believes about the consumer group's assignment.
     pub assigned: bool,
-}
-
-/// What came of an answer to an append.
-pub enum Outcome {
-    Answers(Vec<Entry>),
-    Deposed,
-    Stopped,
 }
 
 impl Node {
@@ -114,8 +107,6 @@ impl Node {
             .chain(&self.forming)
             .any(|entry| entry.command == command)
     }
-
-    // Take over
 
     pub fn begin(&mut self, renewing: bool, ends: [u8; 2]) {
         self.ends_at_first = ends;
@@ -186,201 +177,6 @@ impl Node {
         };
     }
 
-    // Restore
-
-    /// Reads both partitions up to the take-over's own marker; `None` while one
-    /// of them does not show it. What lies before it never changes, so that it
-    /// does not matter when it is read, nor from whom.
-    pub fn restored(&self, partitions: &[Partition; 2], rules: Rules) -> Option<Self> {
-        let mut ends = [0; 2];
-        for (topic, partition) in TOPICS.into_iter().zip(partitions) {
-            ends[topic as usize] = if rules.mutated(Mutation::RestoreToLastMessage) {
-                usize::from(self.ends_at_first[topic as usize])
-            } else if rules.mutated(Mutation::FirstInitAlone) {
-                partition.log.len()
-            } else {
-                let own = Slot {
-                    by: self.marker,
-                    record: Record::Marker,
-                };
-                partition.log.iter().position(|slot| *slot == own)? + 1
-            };
-        }
-        Some(self.restored_to(ends, partitions, rules))
-    }
-
-    /// As `restored`, but from a leader that was deposed, wherever its log ends.
-    pub fn restored_from_old_leader(
-        &self,
-        partitions: &[Partition; 2],
-        rules: Rules,
-    ) -> Option<Self> {
-        let old = partitions[0].old_end?;
-        let ends = [usize::from(old), partitions[1].log.len()];
-        Some(self.restored_to(ends, partitions, rules))
-    }
-
-    fn restored_to(&self, ends: [usize; 2], partitions: &[Partition; 2], rules: Rules) -> Self {
-        let mut node = self.clone();
-        let logs = [0, 1].map(|at| &partitions[at].log[..ends[at]]);
-        let markers = (logs.iter().copied().flatten()).filter(|slot| slot.record == Record::Marker);
-        node.known_pids.extend(markers.map(|slot| slot.by.pid));
-        for (appender, end) in node.appenders.iter_mut().zip(ends) {
-            appender.next_offset = end as u8;
-            appender.next_sequence = 0;
-        }
-        if !self.renewing {
-            if !self.predecessor_is_fenced(logs, rules) {
-                node.phase = Phase::Stopped(Stop::Unfenced);
-                return node;
-            }
-            node.acknowledged = replay(logs[0]);
-        }
-        if self.renewing && rules.mutated(Mutation::RenewalWithoutClaim) {
-            node.phase = Phase::Serving;
-            node.renewing = false;
-            return node;
-        }
-        node.phase = Phase::Claiming;
-        node.send(Topic::Owners, vec![Record::Claim], Vec::new());
-        node
-    }
-
-    /// The newest claim names who may still be able to append. Our markers
-    /// fence it when they carry its producer id; otherwise somebody's must.
-    fn predecessor_is_fenced(&self, logs: [&[Slot]; 2], rules: Rules) -> bool {
-        let claim = logs[1].iter().rfind(|slot| slot.record == Record::Claim);
-        let Some(&Slot { by: claimed, .. }) = claim else {
-            return true;
-        };
-        if rules.mutated(Mutation::TrustAnyFirstInit) {
-            return true;
-        }
-        if rules.mutated(Mutation::TrustEpochAboveZero) {
-            return self.marker.epoch > 0;
-        }
-        let fences = |slot: &Slot| {
-            slot.record == Record::Marker
-                && slot.by.pid == claimed.pid
-                && slot.by.epoch > claimed.epoch
-        };
-        claimed.pid == self.marker.pid || logs.iter().all(|log| log.iter().any(fences))
-    }
-
-    // Serve
-
-    pub fn admits(&self) -> bool {
-        self.phase == Phase::Serving && !self.slept
-    }
-
-    /// Decides on what is acknowledged plus what is under way. Answers that
-    /// do not wait for an acknowledgement exist only in mutations.
-    pub fn decide(&mut self, command: u8, commands: &[Command], rules: Rules) -> Option<Entry> {
-        let in_flight = self.appenders[0]
-            .sent
-            .iter()
-            .flat_map(|sent| &sent.batch.records);
-        let in_flight = in_flight.filter_map(|record| match record {
-            Record::Event(event) => Some(*event),
-            Record::Marker | Record::Claim | Record::Barrier | Record::Foreign => None,
-        });
-        let seen: Vec<Event> = (self.acknowledged.iter().copied())
-            .chain(in_flight)
-            .chain(self.forming_events.iter().copied())
-            .collect();
-        let answer = match decide(&seen, commands, command) {
-            Decision::Append => {
-                let version = seen.len() as u8 + 1;
-                self.forming_events.push(Event {
-                    command,
-                    version,
-                    term: self.term,
-                });
-                Answer::Accepted { version }
-            }
-            Decision::Answer(answer) => answer,
-        };
-        let entry = Entry { command, answer };
-        if rules.mutated(Mutation::RejectFromOverlay) && matches!(answer, Answer::Rejected { .. }) {
-            return Some(entry);
-        }
-        self.join(entry);
-        None
-    }
-
-    /// An accepted command is answered with the group that has its event.
-    fn join(&mut self, entry: Entry) {
-        let has_event = |sent: &&mut Sent| {
-            let at = |record: &Record| {
-                matches!(record, Record::Event(event)
-                    if entry.answer == Answer::Accepted { version: event.version })
-            };
-            sent.batch.records.iter().any(at)
-        };
-        match self.appenders[0].sent.iter_mut().find(has_event) {
-            Some(sent) => sent.entries.push(entry),
-            None => self.forming.push(entry),
-        }
-    }
-
-    pub fn may_send_group(&self, rules: Rules) -> bool {
-        let [events, owners] = &self.appenders;
-        let barrier = self.forming_events.is_empty();
-        let at_once = match () {
-            () if barrier && rules.mutated(Mutation::BarrierOvertakes) => owners.sent.is_empty(),
-            () if !barrier && rules.mutated(Mutation::TwoInFlight) => {
-                events.sent.len() < 2 && owners.sent.is_empty()
-            }
-            () => self.is_quiet(),
-        };
-        self.admits() && !self.forming.is_empty() && at_once
-    }
-
-    /// Sends what was decided, or a barrier when that has no events.
-    pub fn send_group(&mut self, rules: Rules) -> Vec<Entry> {
-        let mut entries = std::mem::take(&mut self.forming);
-        let records: Vec<_> = self.forming_events.drain(..).map(Record::Event).collect();
-        let early = rules.mutated(Mutation::AnswerBeforeAck);
-        let answered = if early {
-            std::mem::take(&mut entries)
-        } else {
-            Vec::new()
-        };
-        if !records.is_empty() {
-            self.send(Topic::Events, records, entries);
-        } else if rules.mutated(Mutation::NoBarrier) {
-            return entries;
-        } else {
-            self.send(Topic::Owners, vec![Record::Barrier], entries);
-        }
-        answered
-    }
-
-    fn send(&mut self, topic: Topic, records: Vec<Record>, entries: Vec<Entry>) {
-        let appender = &mut self.appenders[topic as usize];
-        let batch = Batch {
-            by: self.writer,
-            sequence: appender.next_sequence,
-            records,
-        };
-        appender.next_sequence += batch.records.len() as u8;
-        appender.sent.push(Sent {
-            batch,
-            arrived: false,
-            entries,
-        });
-    }
-
-    /// No answer came: the same bytes go out again.
-    pub fn unheard(&mut self, topic: Topic, place: usize, rules: Rules) {
-        let appender = &mut self.appenders[topic as usize];
-        if rules.mutated(Mutation::ResendWithNewSequence) {
-            let batch = &mut appender.sent[place].batch;
-            batch.sequence = appender.next_sequence;
-            appender.next_sequence += batch.records.len() as u8;
-        }
-    }
-
     /// After a pause longer than brokers remember producers, whatever is known
     /// is worth nothing: the fence may be gone.
     pub fn wake(&mut self, rules: Rules) {
@@ -393,63 +189,6 @@ impl Node {
         }
     }
 
-    /// A batch in flight has its answer.
-    pub fn acknowledge(
-        &mut self,
-        topic: Topic,
-        place: usize,
-        produced: Produced,
-        log: &[Slot],
-        rules: Rules,
-    ) -> Outcome {
-        let appender = &mut self.appenders[topic as usize];
-        let sent = appender.sent.remove(place);
-        let base = match produced {
-            Produced::At(base) => base,
-            Produced::Fenced => {
-                self.depose(rules);
-                return Outcome::Deposed;
-            }
-            Produced::OutOfOrder => return self.stop(),
-        };
-        let only_writers = rules.mutated(Mutation::OnlyWritersMarkers);
-        let repeated = |slot: &Slot| {
-            slot.record == Record::Marker
-                && (slot.by.pid == self.writer.pid
-                    || !only_writers && self.known_pids.contains(&slot.by.pid))
-        };
-        let expected = appender.next_offset;
-        if base < expected
-            || !log[usize::from(expected)..usize::from(base)]
-                .iter()
-                .all(repeated)
-        {
-            return self.stop();
-        }
-        appender.next_offset = base + sent.batch.records.len() as u8;
-        self.slept = false;
-        for record in sent.batch.records {
-            match record {
-                Record::Event(event) => self.acknowledged.push(event),
-                Record::Claim => {
-                    self.term = base;
-                    self.phase = Phase::Serving;
-                    self.renewing = false;
-                }
-                Record::Barrier | Record::Marker | Record::Foreign => {}
-            }
-        }
-        Outcome::Answers(sent.entries)
-    }
-
-    fn stop(&mut self) -> Outcome {
-        *self = Self {
-            phase: Phase::Stopped(Stop::Diverged),
-            ..Self::default()
-        };
-        Outcome::Stopped
-    }
-
     /// Somebody else owns the shard: everything here may be outdated.
     pub fn depose(&mut self, rules: Rules) {
         let assigned = self.assigned && rules.mutated(Mutation::ReinitWheneverFenced);
@@ -458,19 +197,4 @@ impl Node {
             ..Self::default()
         };
     }
-}
-
-/// The fold of what was read; what a deposed owner wrote after its successor does not count.
-fn replay(log: &[Slot]) -> Vec<Event> {
-    let mut highest = 0;
-    let mut events = Vec::new();
-    for slot in log {
-        if let Record::Event(event) = slot.record
-            && event.term >= highest
-        {
-            highest = event.term;
-            events.push(event);
-        }
-    }
-    events
 }

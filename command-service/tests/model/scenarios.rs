@@ -3,8 +3,54 @@
 use crate::{
     clients::{Body, Command},
     node::Stop,
-    system::Budget,
 };
+
+/// How often each of these may still happen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Budget {
+    pub take_overs: u8,
+    /// A command sent again while somebody still holds it.
+    pub retries: u8,
+    /// Answers that are lost.
+    pub unheard: u8,
+    /// Requests that arrive once more, later.
+    pub strays: u8,
+    /// Markers that arrive once more, later.
+    pub late_markers: u8,
+    pub coordinator_failovers: u8,
+    pub transaction_timeouts: u8,
+    pub broker_restarts: u8,
+    pub deposed_leaders: u8,
+    pub renewals: u8,
+    pub crashes: u8,
+    /// A time in which brokers forget silent producers and transactional ids.
+    pub long_times: u8,
+    pub foreign_writes: u8,
+    pub reassignments: u8,
+}
+
+impl Budget {
+    /// One more of each that there is.
+    pub fn deepen(&mut self) {
+        for times in [
+            &mut self.take_overs,
+            &mut self.retries,
+            &mut self.unheard,
+            &mut self.strays,
+            &mut self.late_markers,
+            &mut self.coordinator_failovers,
+            &mut self.transaction_timeouts,
+            &mut self.broker_restarts,
+            &mut self.deposed_leaders,
+            &mut self.renewals,
+            &mut self.crashes,
+            &mut self.long_times,
+            &mut self.reassignments,
+        ] {
+            *times += u8::from(*times > 0);
+        }
+    }
+}
 
 #[derive(Clone, Debug)]
 pub struct Scenario {
