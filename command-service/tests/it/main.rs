@@ -1,4 +1,6 @@
 //! The command service on a real Kafka and a real registry.
 
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+
 mod fence;
 mod world;
