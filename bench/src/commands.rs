@@ -76,7 +76,7 @@ async fn in_process(
     let pipeline = Pipeline::start(world).await?;
     figures.figure(
         "bare log",
-        "bytes per record",
+        "bytes_per_record",
         bare.record_bytes() as f64,
         None,
     );
@@ -93,7 +93,7 @@ async fn in_process(
         let bench = format!("pipeline, {callers} callers");
         figures.measured(&format!("bare log, {shards} × {mean_group:.1}"), &limit);
         figures.measured(&bench, &ours);
-        figures.figure(&bench, "mean group", mean_group, None);
+        figures.figure(&bench, "mean_group", mean_group, None);
         let ratio = ours.per_second() / limit.per_second();
         figures.figure(&bench, "ratio", ratio, Some(Target::AtLeast(0.2)));
     }
@@ -138,13 +138,13 @@ async fn over_http(
         figures.measured(&format!("bare handler, {connections} connections"), &limit);
         figures.measured(&bench, &ours);
         let mean_group = groups(&mut creator).await?.mean_size_since(before);
-        figures.figure(&bench, "mean group", mean_group, None);
+        figures.figure(&bench, "mean_group", mean_group, None);
         let ratio = ours.per_second() / limit.per_second();
         let target = (connections == 64).then_some(Target::AtLeast(0.4));
         figures.figure(&bench, "ratio", ratio, target);
         if connections == 1 {
             let p50 = ours.quantile_ms(0.5);
-            figures.figure(&bench, "p50 ms", p50, Some(Target::AtMost(1.0)));
+            figures.figure(&bench, "median_ms", p50, Some(Target::AtMost(1.0)));
         }
     }
     service.stop().await?;

@@ -60,7 +60,7 @@ impl Figures {
             let word = if reached { "reached" } else { "MISSED" };
             format!("  (target {sign} {limit}: {word})")
         });
-        let name = format!("  {metric}");
+        let name = format!("  {}", metric.replace('_', " "));
         self.line(&format!(
             "{name:32}{value:>12.2}{}",
             verdict.unwrap_or_default()
