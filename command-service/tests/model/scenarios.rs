@@ -94,6 +94,11 @@ impl Scenario {
         let (key, body) = ('z', Body::Read);
         self.commands.push(Command { key, body });
         self.most_take_overs *= 2;
+        if self.stops.is_empty() {
+            // More take-overs fail, and each uses epochs up; all of them together
+            // must not come to the end of a producer id, or its owner stays unfenced.
+            self.exhausted_epoch += 12;
+        }
         self
     }
 }
