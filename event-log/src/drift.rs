@@ -2,7 +2,7 @@
 //! asserted by one test of each context.
 //!
 //! The files are the source of truth. serde's derives tell what the Rust types
-//! ask for; a deserializer that walks the schema ([`sample`]) compares the two
+//! ask for; a deserializer that walks the schema (`sample`) compares the two
 //! field by field and hands out values, which must survive the codec.
 
 mod sample;
