@@ -98,7 +98,7 @@ impl Commands {
         };
         let shards = &self.0.shards;
         let shard = &shards[partition_of(stream, shards.len() as i32) as usize];
-        if let Some(reason) = shard.status.borrow().trouble() {
+        if let Some(reason) = shard.status.borrow().trouble_of(lane) {
             let reason = reason.to_owned();
             return Err(CommandError::NotServed { reason });
         }

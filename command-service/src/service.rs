@@ -114,7 +114,7 @@ impl CommandService {
                 cluster: self.kafka,
                 generation: self.generation,
                 contexts,
-                renew_fence_every: fence_lifetime / 3,
+                fence_lifetime,
                 config: self.config,
             });
             let mut owners = JoinSet::new();

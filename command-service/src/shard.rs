@@ -4,17 +4,17 @@
 //! the lanes, sends what they have decided, and lets them answer when the
 //! append is acknowledged.
 
+mod ending;
 mod serve;
 mod start;
 
 use std::{sync::Arc, time::Duration};
 
 use event_log::{
-    append::{AppendError, Appender},
+    append::Appender,
     batch::ProducerIdentity,
     cluster::Cluster,
     fence::{FenceError, TakeOver, renew},
-    fetch::FetchError,
     topics::Generation,
 };
 use futures::{
@@ -27,11 +27,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::serve::Done;
+use self::{
+    ending::{Ending, OwnerError},
+    serve::Done,
+};
 use crate::{
     config::Config,
     group::Request,
-    lane::{Lane, UnknownRecord},
+    lane::Lane,
     outcome::CommandError,
     streams::KindFactory,
 };
@@ -42,18 +45,27 @@ pub enum ShardStatus {
     /// Not served yet; the reason says what it waits for.
     Starting(String),
     Serving,
-    /// Served, but the log gives no answer at present.
-    Troubled(String),
+    /// Served, but the log gives some lanes no answer at present; by lane, the reason.
+    Troubled(Vec<Option<String>>),
     /// Not served any more until somebody looks.
     Stopped(String),
 }
 
 impl ShardStatus {
-    /// Why commands are not taken, if they are not.
+    /// Why not all commands are taken, if they are not.
     pub fn trouble(&self) -> Option<&str> {
         match self {
             Self::Serving => None,
-            Self::Starting(reason) | Self::Troubled(reason) | Self::Stopped(reason) => Some(reason),
+            Self::Starting(reason) | Self::Stopped(reason) => Some(reason),
+            Self::Troubled(lanes) => lanes.iter().flatten().map(String::as_str).next(),
+        }
+    }
+
+    /// Why the commands of this lane are not taken, if they are not.
+    pub(crate) fn trouble_of(&self, lane: usize) -> Option<&str> {
+        match self {
+            Self::Troubled(lanes) => lanes.get(lane)?.as_deref(),
+            Self::Serving | Self::Starting(_) | Self::Stopped(_) => self.trouble(),
         }
     }
 }
@@ -63,7 +75,8 @@ pub(crate) struct ShardSettings {
     pub cluster: Cluster,
     pub generation: Generation,
     pub contexts: Vec<ContextFactory>,
-    pub renew_fence_every: Duration,
+    /// For how long a fence holds without being renewed.
+    pub fence_lifetime: Duration,
     pub config: Config,
 }
 
@@ -77,26 +90,6 @@ pub(crate) struct ContextFactory {
 pub(crate) struct Routed {
     pub lane: usize,
     pub request: Request,
-}
-
-#[derive(Debug, thiserror::Error)]
-enum OwnerError {
-    #[error(transparent)]
-    Fence(#[from] FenceError),
-    #[error("failed to restore from the log")]
-    Restore(#[from] FetchError),
-    #[error("failed to restore from the log")]
-    Record(#[from] UnknownRecord),
-    #[error("failed to claim the shard")]
-    Claim(#[source] AppendError),
-    /// Readers would pass over everything that is appended from now on.
-    #[error(
-        "the claim got term {term}, but the log has events of term {highest}: the owners topic is \
-         younger than the log; rewrite the log into a new generation"
-    )]
-    Term { term: u64, highest: u64 },
-    #[error(transparent)]
-    Append(#[from] AppendError),
 }
 
 /// Runs the shard until shutdown. Another owner ends it: who was deposed must
@@ -126,18 +119,15 @@ pub(crate) async fn run(
                 match shard.serve(&mut requests, &status, &shutdown).await {
                     Ok(()) => return,
                     // The coordinator is away: who owns the shard now, a new take-over tells.
-                    Err(OwnerError::Fence(error @ FenceError::Unavailable { .. })) => {
+                    Err(error) if error.ending() == Ending::Unavailable => {
                         status.send_replace(ShardStatus::Starting(chain(&error)));
                     }
                     Err(error) => break error,
                 }
             }
-            Err(
-                error @ (OwnerError::Restore(_)
-                | OwnerError::Record(_)
-                | OwnerError::Term { .. }
-                | OwnerError::Append(_)),
-            ) => break error,
+            Err(error) if matches!(error.ending(), Ending::Diverged | Ending::Unclaimable) => {
+                break error;
+            }
             Err(error) => {
                 // Contenders that come back at the same time would meet again.
                 let jitter = u64::from(began.elapsed().subsec_nanos() % 200);

@@ -74,11 +74,7 @@ impl Shard {
                 }
                 Some((index, trouble)) = self.trouble.next() => {
                     self.troubles[index] = trouble;
-                    let reason = self.troubles.iter().flatten().next();
-                    status.send_replace(match reason {
-                        Some(reason) => ShardStatus::Troubled(reason.clone()),
-                        None => ShardStatus::Serving,
-                    });
+                    status.send_replace(self.status());
                 }
                 () = sleep_until(self.renew_at), if !self.renewing => {
                     // Nothing is sent until what is in flight is acknowledged.
@@ -111,6 +107,16 @@ impl Shard {
                 return Ok(());
             }
         }
+    }
+
+    fn status(&self) -> ShardStatus {
+        if self.troubles.iter().all(Option::is_none) {
+            return ShardStatus::Serving;
+        }
+        // The last one is the owners topic's: without it, no lane can prove that it still owns.
+        let (owners, lanes) = self.troubles.split_last().unwrap_or((&None, &[]));
+        let reasons = lanes.iter().map(|lane| lane.clone().or_else(|| owners.clone()));
+        ShardStatus::Troubled(reasons.collect())
     }
 
     /// What can be taken without waiting.

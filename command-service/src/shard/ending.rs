@@ -1,0 +1,60 @@
+//! How a shard's owner ends, and what that means for what comes next.
+
+use event_log::{append::AppendError, fence::FenceError, fetch::FetchError};
+
+use crate::lane::UnknownRecord;
+
+/// Why nobody here owns the shard any more, or not yet.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OwnerError {
+    #[error(transparent)]
+    Fence(#[from] FenceError),
+    #[error("failed to restore from the log")]
+    Restore(#[from] FetchError),
+    #[error("failed to restore from the log")]
+    Record(#[from] UnknownRecord),
+    #[error("failed to claim the shard")]
+    Claim(#[source] AppendError),
+    /// Readers would pass over everything that is appended from now on.
+    #[error(
+        "the claim got term {term}, but the log has events of term {highest}: the owners topic is \
+         younger than the log; rewrite the log into a new generation"
+    )]
+    Term { term: u64, highest: u64 },
+    #[error(transparent)]
+    Append(#[from] AppendError),
+}
+
+/// What an owner's end means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// Somebody else has taken over, or may have: a new take-over only if the
+    /// group, asked after this, still gives the shard to us. Otherwise two
+    /// could depose each other for ever.
+    Deposed,
+    /// The coordinator gives no answer, or none that helps: try again, as long
+    /// as the shard is ours.
+    Unavailable,
+    /// The log is not as it must be: not served until somebody has looked.
+    Diverged,
+    /// It cannot be claimed safely: not served until somebody has looked.
+    Unclaimable,
+}
+
+impl OwnerError {
+    pub(super) fn ending(&self) -> Ending {
+        match self {
+            Self::Fence(FenceError::Lost { .. }) => Ending::Deposed,
+            Self::Fence(FenceError::Unavailable { .. } | FenceError::Refused { .. }) => {
+                Ending::Unavailable
+            }
+            Self::Restore(_) | Self::Record(_) => Ending::Diverged,
+            Self::Claim(error) | Self::Append(error) => match error {
+                AppendError::Fenced { .. } | AppendError::Unfinished { .. } => Ending::Deposed,
+                AppendError::Refused { .. } => Ending::Unavailable,
+                AppendError::Diverged { .. } => Ending::Diverged,
+            },
+            Self::Term { .. } => Ending::Unclaimable,
+        }
+    }
+}
