@@ -8,6 +8,7 @@ system_needs=(
   "gcc:gcc:compiles the Kafka client"
   "g++:g++:compiles the Kafka client"
   "make:make:compiles the Kafka client"
+  "pkg-config:pkg-config:finds OpenSSL"
   "mvn:maven:fetches Kafka and Postgres"
   "tar:tar:unpacks Postgres"
   "xz:xz-utils:unpacks Postgres"
@@ -31,6 +32,10 @@ install_system_needs() {
   if ! has_java; then
     packages+=("$(debian_java)")
     wanted+=("a Java runtime, $java_needed or newer (runs Kafka)")
+  fi
+  if ! has_openssl; then
+    packages+=(libssl-dev)
+    wanted+=("OpenSSL's development files (the Kafka client's TLS)")
   fi
   find_cargo
   local install_rust=no
@@ -72,6 +77,10 @@ install_packages() {
   fi
   echo "Installing: $*"
   "${apt[@]}" update -q && "${apt[@]}" install -y -q --no-install-recommends "$@"
+}
+
+has_openssl() {
+  command -v pkg-config >/dev/null && pkg-config --exists openssl
 }
 
 has_java() {
