@@ -1,6 +1,7 @@
 //! Apache Kafka as one process: broker and controller (KRaft), on loopback, sized for a developer's machine.
 
 mod class_archive;
+mod replicas;
 mod settings;
 
 use std::fs;
@@ -18,7 +19,10 @@ use crate::java::{self, Java};
 use crate::ports::Port;
 use crate::server::{Kind, Server};
 
+pub(crate) use replicas::start as start_replicas;
+
 const LOG4J: &str = include_str!("kafka/log4j2.xml");
+const HEAP_MB: u32 = 512;
 
 /// Starts Kafka on the data under `home`, which is formatted first when it is new.
 pub(crate) async fn start(
@@ -38,6 +42,7 @@ pub(crate) async fn start(
         options: options.into_iter().collect(),
         home,
         log,
+        heap_mb: HEAP_MB,
     }
     .start(port, extra_settings)
     .await
@@ -68,6 +73,7 @@ struct Broker<'a> {
     options: Vec<String>,
     home: &'a Path,
     log: PathBuf,
+    heap_mb: u32,
 }
 
 impl Broker<'_> {
@@ -76,9 +82,21 @@ impl Broker<'_> {
         port: Port,
         extra_settings: &[(String, String)],
     ) -> Result<Server, StackError> {
+        let controller_port = Port::any("Kafka's controller")?;
+        self.start_in(&new_cluster_id(), port, controller_port, extra_settings)
+            .await
+    }
+
+    /// Starts it as a member of the cluster with this id.
+    async fn start_in(
+        &self,
+        cluster_id: &str,
+        port: Port,
+        controller_port: Port,
+        extra_settings: &[(String, String)],
+    ) -> Result<Server, StackError> {
         fs::create_dir_all(self.home).map_err(failed_to("create", self.home))?;
         write(&self.home.join("log4j2.xml"), LOG4J)?;
-        let controller_port = Port::any("Kafka's controller")?;
         let settings = |data: &Path| {
             settings::properties(
                 data,
@@ -94,7 +112,7 @@ impl Broker<'_> {
             remove(&unfinished)?;
             let file = self.home.join("format.properties");
             write(&file, &settings(&unfinished))?;
-            self.launch(&format_command(&file))
+            self.launch(&format_command(cluster_id, &file))
                 .run_to_the_end("Kafka's format command")
                 .await?;
             fs::rename(&unfinished, &data).map_err(failed_to("rename", &unfinished))?;
@@ -109,7 +127,7 @@ impl Broker<'_> {
         let log4j = self.home.join("log4j2.xml");
         let mut arguments = self.options.clone();
         arguments.extend([
-            "-Xmx512m".into(),
+            format!("-Xmx{}m", self.heap_mb),
             "-XX:+UseSerialGC".into(),
             // Ready sooner and smaller; the broker is not what a developer's machine waits for.
             "-XX:TieredStopAtLevel=1".into(),
@@ -133,12 +151,12 @@ impl Broker<'_> {
     }
 }
 
-fn format_command(settings: &Path) -> [String; 5] {
-    let (cluster, settings) = (new_cluster_id(), settings.display().to_string());
+fn format_command(cluster_id: &str, settings: &Path) -> [String; 5] {
+    let settings = settings.display().to_string();
     [
         "kafka.tools.StorageTool".into(),
         "format".into(),
-        format!("--cluster-id={cluster}"),
+        format!("--cluster-id={cluster_id}"),
         "-c".into(),
         settings,
     ]

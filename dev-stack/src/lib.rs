@@ -6,6 +6,7 @@
 
 mod artifacts;
 mod child;
+mod cluster;
 mod data_folder;
 mod error;
 mod java;
@@ -17,6 +18,7 @@ mod server;
 mod shared;
 mod stack;
 
+pub use cluster::{ClusterOptions, KafkaCluster};
 pub use data_folder::wipe;
 pub use error::StackError;
 pub use server::Server;

@@ -41,6 +41,7 @@ async fn train(artifacts: &Artifacts, java: &Java, archive: &Path) -> Result<(),
         options,
         home: &home,
         log: artifacts.folder.join("training.log"),
+        heap_mb: super::HEAP_MB,
     };
     broker.start(Port::any("Kafka")?, &[]).await?.stop().await;
     fs::rename(&unfinished, archive).map_err(failed_to("rename", &unfinished))?;
