@@ -25,7 +25,7 @@ use crate::{
 
 const HOUR: Duration = Duration::from_secs(3_600);
 /// How long a role may take to notice that something is away.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(100);
 
 /// The roles of one installation, with a generation and a database of its own. Dropped, it kills
 /// what runs.
@@ -228,12 +228,15 @@ impl Role {
     }
 
     pub async fn until_ready(&self) {
-        eventually(&format!("{} is ready", self.verb), async || {
+        let last = Mutex::default();
+        let ready = eventually("a role is ready", async || {
             let process = self.running();
             assert!(!process.has_ended(), "{}", process.stderr());
-            self.readiness().await.filter(|it| it.status == 200)
-        })
-        .await;
+            let readiness = self.readiness().await?;
+            *last.lock().expect("nothing panics while it is held") = reasons(&readiness).collect();
+            (readiness.status == 200).then_some(())
+        });
+        self.in_time("ready", ready, &last).await;
     }
 
     /// Waits until it says that it is not ready, with this text among the reasons.
@@ -246,8 +249,14 @@ impl Role {
             *last.lock().expect("nothing panics while it is held") = reasons;
             (readiness.status == 503 && told).then_some(())
         });
+        let what = format!("not ready because of {reason:?}");
+        self.in_time(&what, told, &last).await;
+    }
+
+    /// Fails with what the role said last.
+    async fn in_time(&self, what: &str, told: impl Future<Output = ()>, last: &Mutex<Vec<String>>) {
         if timeout(PATIENCE, told).await.is_err() {
-            panic!("{} says {last:?} and nothing of {reason}", self.verb);
+            panic!("{} is not {what}; it says {last:?}", self.verb);
         }
     }
 
