@@ -3,14 +3,16 @@
 //! Between the services and the broker: the envelope and its Avro payload
 //! ([`envelope`], [`avro`]), the way from a stream to its partition
 //! ([`router`], [`topics`]), the fenced append that lets one writer at a time
-//! into a shard ([`fence`], [`append`]), and reading, for an owner that
-//! restores ([`fetch`]) and for everybody else ([`consume`]).
+//! into a shard ([`fence`], [`append`], [`awake`]), and reading, for an owner that
+//! restores ([`fetch`]) and for everybody else ([`consume`]). [`group`] says
+//! which processes share the shards.
 //!
 //! The one place that knows Avro, and the one place that speaks Kafka's
 //! protocol ([`wire`]).
 
 pub mod append;
 pub mod avro;
+pub mod awake;
 pub mod batch;
 pub mod broker;
 pub mod cluster;
@@ -19,6 +21,7 @@ pub mod drift;
 pub mod envelope;
 pub mod fence;
 pub mod fetch;
+pub mod group;
 pub mod position;
 pub mod registry;
 pub mod router;
