@@ -7,6 +7,7 @@
 mod answer;
 mod app;
 mod binary;
+pub mod chaos;
 mod eventually;
 mod ports;
 mod process;

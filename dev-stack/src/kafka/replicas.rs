@@ -75,7 +75,7 @@ impl Place {
         Ok(Self {
             id,
             port,
-            advertised: advertised.unwrap_or(port.number()),
+            advertised: advertised.unwrap_or_else(|| port.number()),
             replication: Port::any("Kafka's replication")?,
             controller: Port::any("Kafka's controller")?,
         })
