@@ -41,7 +41,7 @@ pub async fn fence_lifetime(cluster: &Cluster) -> Result<Duration, BrokerError> 
                 .with_resource_name(StrBytes::from_string(broker.to_string()))
                 .with_configuration_keys(Some(FORGETTING.map(StrBytes::from_static_str).into())),
         ]);
-        let answer = connection.call(4, &request).await?;
+        let answer = connection.ask(&request).await?;
         let configs = match answer.results.first() {
             Some(result) if result.error_code == 0 => &result.configs,
             other => {

@@ -235,9 +235,8 @@ impl PartitionFeed {
 }
 
 fn settings(cluster: &Cluster, name: &str) -> ClientConfig {
-    let mut settings = ClientConfig::new();
+    let mut settings = cluster.client_config();
     settings
-        .set("bootstrap.servers", cluster.bootstrap())
         .set("client.id", name)
         // librdkafka assigns only in the name of a group, which nobody joins here.
         .set("group.id", name)

@@ -330,7 +330,7 @@ async fn connect(cluster: &Cluster, group: &str) -> Result<Connection, GroupErro
     match found.coordinators.first() {
         Some(broker) if broker.error_code == 0 => {
             let address = format!("{}:{}", broker.host, broker.port);
-            Ok(Connection::open(&address, JOINED_WITHIN).await?)
+            Ok(cluster.connect(&address, JOINED_WITHIN).await?)
         }
         other => Err(GroupError::Unavailable {
             group: group.into(),

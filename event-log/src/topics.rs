@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     cluster::{ANSWER_WITHIN, Cluster, ClusterError, leader_address, name, topic_name},
-    wire::{Connection, WireError},
+    wire::WireError,
 };
 
 /// How many partitions a new generation gets unless told otherwise.
@@ -138,7 +138,7 @@ pub async fn ensure_topic(
             expected: partitions,
         });
     }
-    wait_until_served(topic, partitions, &metadata).await?;
+    wait_until_served(cluster, topic, partitions, &metadata).await?;
     check_settings(cluster, topic, purpose).await
 }
 
@@ -203,7 +203,7 @@ async fn create(
                 .with_replication_factor(options.replication)
                 .with_configs(configs),
         ]);
-    let answer = cluster.connect_any().await?.call(5, &request).await?;
+    let answer = cluster.connect_any().await?.ask(&request).await?;
     let result = answer.topics.first();
     let code = result.map_or(-1, |result| result.error_code);
     match ResponseError::try_from_code(code) {
@@ -233,7 +233,7 @@ async fn wait_for_leaders(cluster: &Cluster, topic: &str) -> Result<MetadataResp
         .with_allow_auto_topic_creation(false);
     let mut connection = cluster.connect_any().await?;
     loop {
-        let metadata = connection.call(8, &request).await?;
+        let metadata = connection.ask(&request).await?;
         let last = match metadata.topics.first() {
             Some(found) if found.error_code == 0 => {
                 let waiting = found.partitions.iter().find(|p| p.leader_id.0 < 0);
@@ -256,6 +256,7 @@ async fn wait_for_leaders(cluster: &Cluster, topic: &str) -> Result<MetadataResp
 /// marker request, and then no take-over goes on for 30 s (`WriteTxnMarkers`
 /// with one marker that it can write and one that it cannot).
 async fn wait_until_served(
+    cluster: &Cluster,
     topic: &str,
     partitions: i32,
     metadata: &MetadataResponse,
@@ -283,9 +284,9 @@ async fn wait_until_served(
                     .with_name(topic_name(topic))
                     .with_partitions(partitions),
             ]);
-        let mut connection = Connection::open(&leader, ANSWER_WITHIN).await?;
+        let mut connection = cluster.connect(&leader, ANSWER_WITHIN).await?;
         loop {
-            let answer = connection.call(6, &request).await?;
+            let answer = connection.ask(&request).await?;
             let mut partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
             match partitions.find(|partition| partition.error_code != 0) {
                 None => break,
@@ -322,7 +323,9 @@ impl TopicError {
     /// Whether trying again later may help.
     pub fn is_temporary(&self) -> bool {
         match self {
-            Self::Cluster(_) | Self::Wire(_) | Self::NotReady { .. } => true,
+            Self::Cluster(error) => error.is_temporary(),
+            Self::Wire(error) => error.is_temporary(),
+            Self::NotReady { .. } => true,
             Self::Create { temporary, .. } | Self::Describe { temporary, .. } => *temporary,
             Self::Partitions { .. } | Self::Setting { .. } => false,
         }
@@ -340,7 +343,7 @@ async fn check_settings(
             .with_resource_type(TOPIC)
             .with_resource_name(StrBytes::from_string(topic.into())),
     ]);
-    let answer = cluster.connect_any().await?.call(4, &request).await?;
+    let answer = cluster.connect_any().await?.ask(&request).await?;
     let configs = match answer.results.first() {
         Some(result) if result.error_code == 0 => &result.configs,
         other => {

@@ -40,9 +40,7 @@ pub async fn describe_topics(
     let request = MetadataRequest::default()
         .with_topics(Some(asked))
         .with_allow_auto_topic_creation(false);
-    let mut connection = cluster.connect_any().await?;
-    // From version 10 on the answer has the topics' ids.
-    let answer = connection.call(10, &request).await?;
+    let answer = cluster.metadata(&request).await?;
     topics
         .iter()
         .map(|topic| {
