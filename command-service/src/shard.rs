@@ -5,6 +5,7 @@
 //! append is acknowledged.
 
 mod ending;
+mod predecessors;
 mod serve;
 mod start;
 
@@ -12,6 +13,7 @@ use std::{sync::Arc, time::Duration};
 
 use event_log::{
     append::Appender,
+    awake::Awake,
     batch::ProducerIdentity,
     cluster::Cluster,
     fence::{FenceError, TakeOver, renew},
@@ -185,6 +187,9 @@ impl Fence {
 struct Shard {
     /// `None` while it is renewed.
     fence: Option<Fence>,
+    awake: Awake,
+    /// Where this owner says that it is reached.
+    endpoint: String,
     renew_every: Duration,
     renew_at: Instant,
     renewing: bool,

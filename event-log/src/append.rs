@@ -5,7 +5,7 @@
 //! The broker appends the batch once, however often it is sent, and refuses
 //! it when somebody else has taken the shard over.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use chrono::DateTime;
@@ -16,10 +16,14 @@ use kafka_protocol::{
         produce_request::{PartitionProduceData, TopicProduceData},
     },
 };
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout_at},
+};
 
 use crate::{
-    batch::{BatchBuilder, ProducerIdentity, sequence_after},
+    awake::{self, Awake, Overslept},
+    batch::{Batch, BatchBuilder, ProducerIdentity, sequence_after},
     cluster::{Cluster, ClusterError, name, topic_name},
     fence::TakeOver,
     fetch::{FetchError, PartitionReader},
@@ -31,6 +35,8 @@ const ALL_REPLICAS: i16 = -1;
 const REPLICATION_TIMEOUT_MS: i32 = 5_000;
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// After this long without an answer it is told: leaders move in less.
+const TROUBLE_AFTER: Duration = Duration::from_secs(1);
 
 /// Why a batch was not appended, or why nothing more may be appended here.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +51,9 @@ pub enum AppendError {
     /// Another batch with its sequence number might be taken for it.
     #[error("an earlier append to {topic} partition {partition} has no known outcome")]
     Unfinished { topic: String, partition: i32 },
+    /// Whether the batch is in the log, a new take-over and the log itself say.
+    #[error(transparent)]
+    Overslept(#[from] Overslept),
     /// The log is not as it must be: somebody wrote past us, or the broker lost data.
     #[error("the log of {topic} partition {partition} is not as expected: {what}")]
     Diverged {
@@ -61,18 +70,32 @@ pub struct Appender {
     topic: String,
     partition: i32,
     writer: ProducerIdentity,
+    /// The coordinator may repeat the markers of these producers.
+    owners: Arc<BTreeSet<i64>>,
     next_sequence: i32,
     next_offset: i64,
     connection: Option<Connection>,
     /// The outcome of every batch so far is known.
     settled: bool,
+    pauses: Pauses,
     trouble: watch::Sender<Option<String>>,
+}
+
+/// What an appender does about a pause of its process.
+#[derive(Debug)]
+enum Pauses {
+    Overlooks,
+    /// It waits until it is proved that nobody has taken over.
+    WaitsOut(Awake),
+    /// Its appends are the proof.
+    Proves(Awake),
 }
 
 impl Appender {
     /// An appender after a take-over: `next_offset` is the one after its marker.
     ///
-    /// While the broker gives no answer, `trouble` holds the reason; it is this appender's own.
+    /// When the broker gives no answer for a second, `trouble` holds the reason until there is one;
+    /// it is this appender's own.
     pub fn new(
         cluster: &Cluster,
         topic: &str,
@@ -86,12 +109,33 @@ impl Appender {
             topic: topic.into(),
             partition,
             writer,
+            owners: Arc::new(BTreeSet::from([writer.id])),
             next_sequence: 0,
             next_offset,
             connection: None,
             settled: true,
+            pauses: Pauses::Overlooks,
             trouble,
         }
+    }
+
+    /// Takes repeated markers of these producers, who owned the shard before, for no trouble.
+    pub fn after_owners(mut self, owners: &Arc<BTreeSet<i64>>) -> Self {
+        self.owners = owners.clone();
+        Arc::make_mut(&mut self.owners).insert(self.writer.id);
+        self
+    }
+
+    /// After a pause sends nothing, not even again, until somebody has proved that nobody used it.
+    pub fn waits_out_pauses(mut self, awake: &Awake) -> Self {
+        self.pauses = Pauses::WaitsOut(awake.clone());
+        self
+    }
+
+    /// Proves with what it sends after a pause that nobody used it.
+    pub fn proves_ownership(mut self, awake: &Awake) -> Self {
+        self.pauses = Pauses::Proves(awake.clone());
+        self
     }
 
     pub fn topic(&self) -> &str {
@@ -132,7 +176,7 @@ impl Appender {
 
     /// Goes on after [`renew`](crate::fence::renew), from behind its marker.
     ///
-    /// Nothing but markers of this producer may lie between: otherwise somebody wrote past us.
+    /// Nothing but markers of this shard's owners may lie between: otherwise somebody wrote past us.
     pub async fn resume(&mut self, renewed: TakeOver) -> Result<(), AppendError> {
         if !self.settled {
             return Err(AppendError::Unfinished {
@@ -144,16 +188,16 @@ impl Appender {
             PartitionReader::new(&self.cluster, &self.topic, self.partition, self.next_offset);
         let mut foreign = None;
         let read = reader.read_to_marker(renewed.marker, |batch| {
-            let own = batch.control && batch.producer.id == self.writer.id;
-            if !own {
-                foreign.get_or_insert(batch.base_offset);
+            if !self.is_own_marker(batch) {
+                foreign.get_or_insert_with(|| written_by(batch));
             }
         });
         read.await.map_err(|error| self.diverged(chain(&error)))?;
-        if let Some(offset) = foreign {
-            return Err(self.diverged(format!("somebody else wrote offset {offset}")));
+        if let Some(foreign) = foreign {
+            return Err(self.diverged(foreign));
         }
         self.writer = renewed.writer;
+        Arc::make_mut(&mut self.owners).insert(renewed.writer.id);
         self.next_sequence = 0;
         self.next_offset = reader.next_offset();
         Ok(())
@@ -175,10 +219,15 @@ impl Appender {
             ]);
         let mut pause = FIRST_PAUSE;
         let mut sent = false;
+        let began = awake::now();
+        let tell_at = Instant::now() + TROUBLE_AFTER;
+        let mut reason = format!("the broker did not answer within {TROUBLE_AFTER:?}");
         loop {
-            let reason = match self.send(&request).await {
+            let pauses = self.pauses.before_sending(began).await?;
+            reason = match self.send_telling(&request, tell_at, &reason).await {
                 Ok((code, base_offset)) => match meaning(code) {
                     Meaning::Appended => {
+                        self.pauses.acknowledged(pauses);
                         self.answered();
                         return Ok(base_offset);
                     }
@@ -203,23 +252,35 @@ impl Appender {
                     chain(&error)
                 }
             };
-            self.unanswered(reason);
+            let (topic, partition) = (&self.topic, self.partition);
+            tracing::debug!(topic, partition, reason, "sending the same bytes again");
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
-    fn unanswered(&self, reason: String) {
-        let (topic, partition) = (&self.topic, self.partition);
-        if self.trouble.borrow().is_none() {
-            tracing::warn!(
-                topic,
-                partition,
-                reason,
-                "no answer, sending the same bytes again"
-            );
+    /// Sends once; when there has been no answer for too long, tells why the last try had none.
+    async fn send_telling(
+        &mut self,
+        request: &ProduceRequest,
+        tell_at: Instant,
+        reason: &str,
+    ) -> Result<(i16, i64), SendError> {
+        let trouble = self.trouble.clone();
+        let (topic, partition) = (self.topic.clone(), self.partition);
+        let mut answer = pin!(self.send(request));
+        if let Ok(answer) = timeout_at(tell_at, &mut answer).await {
+            return answer;
         }
-        self.trouble.send_replace(Some(reason));
+        let news = |told: &mut Option<String>| match told.replace(reason.to_owned()) {
+            None => {
+                tracing::warn!(topic, partition, reason, "no answer, sending on");
+                true
+            }
+            Some(before) => before != reason,
+        };
+        trouble.send_if_modified(news);
+        answer.await
     }
 
     fn answered(&self) {
@@ -258,7 +319,7 @@ impl Appender {
         }
     }
 
-    /// The coordinator may repeat the markers of our take-over; anything else
+    /// The coordinator may repeat the markers of take-overs; anything else
     /// between our batches means that somebody wrote past us.
     async fn expect_only_own_markers(&self, base_offset: i64) -> Result<(), AppendError> {
         if base_offset < self.next_offset {
@@ -280,11 +341,8 @@ impl Appender {
                 if batch.base_offset >= base_offset {
                     return Ok(());
                 }
-                if !batch.control || batch.producer.id != self.writer.id {
-                    return Err(self.diverged(format!(
-                        "offset {} was written by producer {} epoch {}",
-                        batch.base_offset, batch.producer.id, batch.producer.epoch
-                    )));
+                if !self.is_own_marker(&batch) {
+                    return Err(self.diverged(written_by(&batch)));
                 }
                 next = batch.last_offset + 1;
             }
@@ -292,11 +350,42 @@ impl Appender {
         Ok(())
     }
 
+    fn is_own_marker(&self, batch: &Batch) -> bool {
+        batch.control && self.owners.contains(&batch.producer.id)
+    }
+
     fn diverged(&self, what: String) -> AppendError {
         AppendError::Diverged {
             topic: self.topic.clone(),
             partition: self.partition,
             what,
+        }
+    }
+}
+
+impl Pauses {
+    /// Waits until the batch may be sent that was first sent, or tried to, at `began`.
+    async fn before_sending(&self, began: Duration) -> Result<u64, Overslept> {
+        match self {
+            Self::Overlooks => Ok(0),
+            Self::WaitsOut(awake) => {
+                awake.until_sure().await?;
+                // Brokers may have forgotten that they have it.
+                awake.since(began)?;
+                Ok(0)
+            }
+            Self::Proves(awake) => {
+                awake.since(began)?;
+                awake.look()
+            }
+        }
+    }
+
+    /// What was sent after so many pauses.
+    fn acknowledged(&self, pauses: u64) {
+        match self {
+            Self::Overlooks | Self::WaitsOut(_) => {}
+            Self::Proves(awake) => awake.prove(pauses),
         }
     }
 }
@@ -336,6 +425,20 @@ fn meaning(code: i16) -> Meaning {
         // Leader changes, time-outs, missing replicas, and whatever else may pass.
         _ => Meaning::SendAgain,
     }
+}
+
+/// Who wrote what nobody but this shard's owner may write.
+fn written_by(batch: &Batch) -> String {
+    let ProducerIdentity { id, epoch } = batch.producer;
+    let what = match batch.control {
+        true => "a transaction marker",
+        false => "records",
+    };
+    format!(
+        "offset {} has {what} of producer {id} epoch {epoch}, which never owned this shard: stop \
+         that program, then start this one again",
+        batch.base_offset
+    )
 }
 
 /// Only for the batch's own timestamp; the topics keep the broker's time.

@@ -181,6 +181,8 @@ pub struct Batch {
     pub base_offset: i64,
     /// Offset of the last record that the batch had when it was written.
     pub last_offset: i64,
+    /// When it was appended, by the broker's clock, in milliseconds since 1970.
+    pub appended_at_ms: i64,
     pub producer: ProducerIdentity,
     pub base_sequence: i32,
     /// A transaction marker, written by a coordinator.
@@ -217,7 +219,8 @@ impl Batch {
         }
         let attributes = header.get_i16();
         let last_offset_delta = header.get_i32();
-        header.advance(16); // timestamps
+        header.advance(8); // timestamp of the first record
+        let appended_at_ms = header.get_i64();
         let producer = ProducerIdentity {
             id: header.get_i64(),
             epoch: header.get_i16(),
@@ -236,6 +239,7 @@ impl Batch {
         Ok(Some(Self {
             base_offset: offset,
             last_offset,
+            appended_at_ms,
             producer,
             base_sequence,
             control: attributes & CONTROL_FLAG != 0,

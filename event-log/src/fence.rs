@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use futures::future::{BoxFuture, ready};
 use kafka_protocol::{
     ResponseError,
     messages::{
@@ -48,8 +49,13 @@ pub struct TakeOver {
 /// Why a shard could not be taken over. Nothing may be appended.
 #[derive(Debug, thiserror::Error)]
 pub enum FenceError {
-    #[error("somebody else took {transactional_id} over meanwhile: {}", name(*code))]
-    Lost { transactional_id: String, code: i16 },
+    #[error("somebody else took {transactional_id} over meanwhile: {reason}")]
+    Lost {
+        transactional_id: String,
+        reason: String,
+    },
+    #[error("{transactional_id} is not ours to take over any more")]
+    Unassigned { transactional_id: String },
     #[error("failed to take {transactional_id} over within {PATIENCE:?}: {last}")]
     Unavailable {
         transactional_id: String,
@@ -63,6 +69,9 @@ pub enum FenceError {
     },
 }
 
+/// Asks whether the shard is still ours to take over; answers by what is known after the question.
+pub type StillAssigned = dyn Fn() -> BoxFuture<'static, bool> + Send + Sync;
+
 /// Takes over partition `partition` of all `topics`, all or none.
 ///
 /// # Errors
@@ -74,7 +83,28 @@ pub async fn take_over(
     topics: &[String],
     partition: i32,
 ) -> Result<TakeOver, FenceError> {
-    fence(cluster, transactional_id, topics, partition, None).await
+    let always = || -> BoxFuture<'static, bool> { Box::pin(ready(true)) };
+    take_over_while(&always, cluster, transactional_id, topics, partition).await
+}
+
+/// The same, as long as the shard is ours to take over.
+///
+/// A first `InitProducerId` that meets somebody else's unfinished take-over
+/// ends it, and has to be repeated. Two who repeat it unasked could depose each
+/// other for ever.
+///
+/// # Errors
+/// `Unassigned` when it is not ours any more.
+pub async fn take_over_while(
+    still_assigned: &StillAssigned,
+    cluster: &Cluster,
+    transactional_id: &str,
+    topics: &[String],
+    partition: i32,
+) -> Result<TakeOver, FenceError> {
+    let mut coordinator = Coordinator::new(cluster, transactional_id, Some(still_assigned));
+    let marker = coordinator.init_producer_id(None).await?;
+    coordinator.fence(marker, topics, partition).await
 }
 
 /// Keeps the fence alive: brokers forget producers that write nothing for
@@ -92,49 +122,89 @@ pub async fn renew(
     partition: i32,
     writer: ProducerIdentity,
 ) -> Result<TakeOver, FenceError> {
-    fence(cluster, transactional_id, topics, partition, Some(writer)).await
-}
-
-/// A plain first `InitProducerId` deposes whoever is there; one with the
-/// expected identity fails when that is not the newest any more.
-async fn fence(
-    cluster: &Cluster,
-    transactional_id: &str,
-    topics: &[String],
-    partition: i32,
-    expected: Option<ProducerIdentity>,
-) -> Result<TakeOver, FenceError> {
-    let mut coordinator = Coordinator {
-        cluster,
-        transactional_id,
-        connection: None,
-        deadline: Instant::now() + PATIENCE,
-    };
-    let marker = coordinator.init_producer_id(expected).await?;
-    coordinator
-        .add_partitions(marker, topics, partition)
-        .await?;
-    coordinator.abort(marker).await?;
-    let mut writer = coordinator.init_producer_id(Some(marker)).await?;
-    while writer.id == marker.id && writer.epoch > HIGHEST_EPOCH {
-        writer = coordinator.init_producer_id(Some(writer)).await?;
+    let mut coordinator = Coordinator::new(cluster, transactional_id, None);
+    let marker = coordinator.init_producer_id(Some(writer)).await?;
+    if marker.id != writer.id {
+        // A coordinator that has forgotten us takes whoever comes for new.
+        let reason = format!(
+            "producer {} is not known any more, {} is new",
+            writer.id, marker.id
+        );
+        return Err(coordinator.lost(reason));
     }
-    Ok(TakeOver { marker, writer })
+    coordinator.fence(marker, topics, partition).await
 }
 
 /// The steps of one take-over, each repeated until it has a definite answer.
 struct Coordinator<'a> {
     cluster: &'a Cluster,
     transactional_id: &'a str,
+    /// Nobody is asked when nobody can be deposed.
+    still_assigned: Option<&'a StillAssigned>,
     connection: Option<Connection>,
     deadline: Instant,
 }
 
-impl Coordinator<'_> {
+/// One kind of request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// Deposes whoever is there.
+    FirstInit,
+    AddPartitions,
+    Abort,
+    /// Fails when the expected identity is not the newest any more.
+    ExpectingInit,
+}
+
+impl Step {
+    fn request(self) -> &'static str {
+        match self {
+            Self::FirstInit | Self::ExpectingInit => "InitProducerId",
+            Self::AddPartitions => "AddPartitionsToTxn",
+            Self::Abort => "EndTxn",
+        }
+    }
+}
+
+impl<'a> Coordinator<'a> {
+    fn new(
+        cluster: &'a Cluster,
+        transactional_id: &'a str,
+        still_assigned: Option<&'a StillAssigned>,
+    ) -> Self {
+        Self {
+            cluster,
+            transactional_id,
+            still_assigned,
+            connection: None,
+            deadline: Instant::now() + PATIENCE,
+        }
+    }
+
+    /// From the identity that deposed the predecessors to one to append with.
+    async fn fence(
+        &mut self,
+        marker: ProducerIdentity,
+        topics: &[String],
+        partition: i32,
+    ) -> Result<TakeOver, FenceError> {
+        self.add_partitions(marker, topics, partition).await?;
+        self.abort(marker).await?;
+        let mut writer = self.init_producer_id(Some(marker)).await?;
+        while writer.id == marker.id && writer.epoch > HIGHEST_EPOCH {
+            writer = self.init_producer_id(Some(writer)).await?;
+        }
+        Ok(TakeOver { marker, writer })
+    }
+
     async fn init_producer_id(
         &mut self,
         expected: Option<ProducerIdentity>,
     ) -> Result<ProducerIdentity, FenceError> {
+        let step = match expected {
+            None => Step::FirstInit,
+            Some(_) => Step::ExpectingInit,
+        };
         let expected = expected.unwrap_or(ProducerIdentity { id: -1, epoch: -1 });
         let request = InitProducerIdRequest::default()
             .with_transactional_id(Some(self.id()))
@@ -142,7 +212,7 @@ impl Coordinator<'_> {
             .with_producer_id(ProducerId(expected.id))
             .with_producer_epoch(expected.epoch);
         let answer = self
-            .ask("InitProducerId", 4, &request, |answer| answer.error_code)
+            .ask(step, 4, &request, |answer| answer.error_code)
             .await?;
         Ok(ProducerIdentity {
             id: answer.producer_id.0,
@@ -169,7 +239,7 @@ impl Coordinator<'_> {
             .with_v3_and_below_producer_id(ProducerId(producer.id))
             .with_v3_and_below_producer_epoch(producer.epoch)
             .with_v3_and_below_topics(topics);
-        self.ask("AddPartitionsToTxn", 3, &request, worst_code)
+        self.ask(Step::AddPartitions, 3, &request, worst_code)
             .await?;
         Ok(())
     }
@@ -180,7 +250,7 @@ impl Coordinator<'_> {
             .with_producer_id(ProducerId(producer.id))
             .with_producer_epoch(producer.epoch)
             .with_committed(false);
-        self.ask("EndTxn", 3, &request, |answer| answer.error_code)
+        self.ask(Step::Abort, 3, &request, |answer| answer.error_code)
             .await?;
         Ok(())
     }
@@ -188,7 +258,7 @@ impl Coordinator<'_> {
     /// Asks until there is a definite answer.
     async fn ask<R>(
         &mut self,
-        step: &'static str,
+        step: Step,
         version: i16,
         request: &R,
         code_of: impl Fn(&R::Response) -> i16,
@@ -228,20 +298,26 @@ impl Coordinator<'_> {
     }
 
     /// Decides what an error code of the broker means; `Ok` means: ask again.
-    async fn refused(&mut self, step: &'static str, code: i16) -> Result<(), FenceError> {
+    async fn refused(&mut self, step: Step, code: i16) -> Result<(), FenceError> {
         use ResponseError as E;
         match ResponseError::try_from_code(code) {
             Some(E::InvalidProducerEpoch | E::ProducerFenced | E::InvalidProducerIdMapping) => {
-                Err(FenceError::Lost {
-                    transactional_id: self.transactional_id.into(),
-                    code,
-                })
+                Err(self.lost(name(code)))
+            }
+            // The producer id is used up, and not by us: the coordinator has no rule for that.
+            Some(E::UnknownServerError) if step == Step::ExpectingInit => {
+                Err(self.lost(name(code)))
             }
             Some(E::NotCoordinator | E::CoordinatorNotAvailable) => {
                 self.connection = None;
                 self.again(&name(code)).await
             }
-            Some(E::ConcurrentTransactions) => self.after(SHORT_PAUSE, &name(code)).await,
+            Some(E::ConcurrentTransactions) => {
+                if step == Step::FirstInit {
+                    self.ask_whether_assigned().await?;
+                }
+                self.after(SHORT_PAUSE, &name(code)).await
+            }
             Some(
                 E::CoordinatorLoadInProgress
                 | E::RequestTimedOut
@@ -252,10 +328,27 @@ impl Coordinator<'_> {
                 | E::OperationNotAttempted,
             ) => self.again(&name(code)).await,
             _ => Err(FenceError::Refused {
-                step,
+                step: step.request(),
                 transactional_id: self.transactional_id.into(),
                 code,
             }),
+        }
+    }
+
+    /// It may just have ended somebody else's take-over.
+    async fn ask_whether_assigned(&self) -> Result<(), FenceError> {
+        match self.still_assigned {
+            Some(still_assigned) if !still_assigned().await => Err(FenceError::Unassigned {
+                transactional_id: self.transactional_id.into(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn lost(&self, reason: String) -> FenceError {
+        FenceError::Lost {
+            transactional_id: self.transactional_id.into(),
+            reason,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use event_log::{append::AppendError, fence::FenceError, fetch::FetchError};
 
+use super::predecessors::Unfenced;
 use crate::lane::UnknownRecord;
 
 /// Why nobody here owns the shard any more, or not yet.
@@ -13,6 +14,8 @@ pub(super) enum OwnerError {
     Restore(#[from] FetchError),
     #[error("failed to restore from the log")]
     Record(#[from] UnknownRecord),
+    #[error(transparent)]
+    Unfenced(#[from] Box<Unfenced>),
     #[error("failed to claim the shard")]
     Claim(#[source] AppendError),
     /// Readers would pass over everything that is appended from now on.
@@ -32,8 +35,8 @@ pub(super) enum Ending {
     /// group, asked after this, still gives the shard to us. Otherwise two
     /// could depose each other for ever.
     Deposed,
-    /// The coordinator gives no answer, or none that helps: try again, as long
-    /// as the shard is ours.
+    /// The coordinator gives no answer, or none that helps, or this process has stood still: a new
+    /// take-over, as long as the shard is ours.
     Unavailable,
     /// The log is not as it must be: not served until somebody has looked.
     Diverged,
@@ -44,17 +47,17 @@ pub(super) enum Ending {
 impl OwnerError {
     pub(super) fn ending(&self) -> Ending {
         match self {
-            Self::Fence(FenceError::Lost { .. }) => Ending::Deposed,
+            Self::Fence(FenceError::Lost { .. } | FenceError::Unassigned { .. }) => Ending::Deposed,
             Self::Fence(FenceError::Unavailable { .. } | FenceError::Refused { .. }) => {
                 Ending::Unavailable
             }
             Self::Restore(_) | Self::Record(_) => Ending::Diverged,
             Self::Claim(error) | Self::Append(error) => match error {
                 AppendError::Fenced { .. } | AppendError::Unfinished { .. } => Ending::Deposed,
-                AppendError::Refused { .. } => Ending::Unavailable,
+                AppendError::Refused { .. } | AppendError::Overslept(_) => Ending::Unavailable,
                 AppendError::Diverged { .. } => Ending::Diverged,
             },
-            Self::Term { .. } => Ending::Unclaimable,
+            Self::Unfenced(_) | Self::Term { .. } => Ending::Unclaimable,
         }
     }
 }

@@ -10,12 +10,14 @@ use futures::StreamExt;
 use tokio::{
     sync::{mpsc, watch},
     task::yield_now,
-    time::{Instant, sleep_until},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Fence, OwnerError, Routed, Shard, ShardStatus, chain};
-use crate::{lane::Lane, outcome::CommandError};
+use super::{
+    Fence, OwnerError, Routed, Shard, ShardStatus, chain, ending::Ending, predecessors::Claim,
+};
+use crate::outcome::CommandError;
 
 /// How often everybody else has a turn between the answers of one group and the next group.
 ///
@@ -41,9 +43,17 @@ pub(super) enum Done {
         result: Result<i64, AppendError>,
     },
     Renewal {
-        /// The fence, the lanes' appenders and that of the owners topic.
-        result: Result<Box<(Fence, Vec<Appender>, Appender)>, OwnerError>,
+        result: Result<Box<Renewed>, OwnerError>,
     },
+}
+
+/// What goes on behind the new markers.
+pub(super) struct Renewed {
+    fence: Fence,
+    lanes: Vec<Appender>,
+    owners: Appender,
+    /// Offset of the new claim.
+    claim: i64,
 }
 
 impl Shard {
@@ -56,9 +66,11 @@ impl Shard {
         let mut arrived = Vec::new();
         let mut open = true;
         let mut give_up_at: Option<Instant> = None;
+        let awake = self.awake.clone();
+        let mut looks = interval(awake.look_every());
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let waiting: usize = self.lanes.iter().map(Lane::waiting).sum();
-            let room = open && waiting < self.room;
+            let room = open && self.has_room();
             tokio::select! {
                 biased;
                 () = shutdown.cancelled(), if give_up_at.is_none() => {
@@ -82,9 +94,7 @@ impl Shard {
                 }
                 Some(done) = self.in_flight.next() => {
                     if let Err(error) = self.finish(done) {
-                        let reason = chain(&error);
-                        self.stop(&CommandError::NotServed { reason });
-                        return Err(error);
+                        return self.end(error);
                     }
                     for _ in 0..TURNS_FOR_OTHERS {
                         yield_now().await;
@@ -93,15 +103,24 @@ impl Shard {
                 }
                 count = requests.recv_many(&mut arrived, 256), if room => {
                     open = count > 0;
-                    for Routed { lane, request } in arrived.drain(..) {
-                        self.lanes[lane].take(request);
+                    for routed in arrived.drain(..) {
+                        self.take(routed);
                     }
                 }
+                // After a pause, a barrier before anything else: see `advance`.
+                () = awake.doubted(), if self.owners.is_some() => {}
+                _ = looks.tick() => {}
+            }
+            if let Err(overslept) = awake.look() {
+                return self.end(AppendError::from(overslept).into());
             }
             if !self.renewing {
                 self.advance();
             } else if self.in_flight.is_empty() {
                 self.renew();
+            } else if awake.is_in_doubt() {
+                // What is in flight waits for it.
+                self.send_barrier();
             }
             if !open && self.in_flight.is_empty() {
                 return Ok(());
@@ -121,12 +140,30 @@ impl Shard {
 
     /// What can be taken without waiting.
     fn take_arrived(&mut self, requests: &mut mpsc::Receiver<Routed>) {
-        let mut waiting: usize = self.lanes.iter().map(Lane::waiting).sum();
-        while waiting < self.room
-            && let Ok(Routed { lane, request }) = requests.try_recv()
+        while self.has_room()
+            && let Ok(routed) = requests.try_recv()
         {
-            self.lanes[lane].take(request);
-            waiting += 1;
+            self.take(routed);
+        }
+    }
+
+    /// Lanes that get no answers do not keep the others from theirs.
+    fn has_room(&self) -> bool {
+        let lanes = self.lanes.iter().zip(&self.troubles);
+        let flowing = lanes.filter(|(_, trouble)| trouble.is_none());
+        flowing.map(|(lane, _)| lane.waiting()).sum::<usize>() < self.room
+    }
+
+    fn take(&mut self, Routed { lane, request }: Routed) {
+        match &self.troubles[lane] {
+            Some(trouble) if self.lanes[lane].waiting() >= self.room => {
+                let reason = trouble.clone();
+                let refusal = CommandError::NotServed { reason };
+                for reply in request.replies {
+                    let _ = reply.send(Err(refusal.clone()));
+                }
+            }
+            _ => self.lanes[lane].take(request),
         }
     }
 
@@ -136,6 +173,7 @@ impl Shard {
             unreachable!("the fence is renewed with nothing in flight");
         };
         let mut lanes: Vec<_> = self.appenders.iter_mut().filter_map(Option::take).collect();
+        let endpoint = self.endpoint.clone();
         let renewal = async move {
             let result = async {
                 let renewed = fence.renew().await?;
@@ -143,14 +181,30 @@ impl Shard {
                     appender.resume(renewed).await?;
                 }
                 owners.resume(renewed).await?;
-                Ok(())
+                // The identity is a new one, and the newest claim has to name it.
+                let claim = owners.append(Claim::new(&endpoint, renewed.writer).batch());
+                claim.await.map_err(OwnerError::Claim)
             };
-            let result: Result<(), OwnerError> = result.await;
-            Done::Renewal {
-                result: result.map(|()| Box::new((fence, lanes, owners))),
-            }
+            let result = result.await.map(|claim| {
+                Box::new(Renewed {
+                    fence,
+                    lanes,
+                    owners,
+                    claim,
+                })
+            });
+            Done::Renewal { result }
         };
         self.in_flight.push(Box::pin(renewal));
+    }
+
+    /// What the next owner can decide is left to it, whoever that is: nobody is answered then.
+    fn end(&mut self, error: OwnerError) -> Result<(), OwnerError> {
+        if matches!(error.ending(), Ending::Diverged | Ending::Unclaimable) {
+            let reason = chain(&error);
+            self.stop(&CommandError::NotServed { reason });
+        }
+        Err(error)
     }
 
     fn stop(&mut self, refusal: &CommandError) {
@@ -193,9 +247,10 @@ impl Shard {
     }
 
     /// One barrier serves every lane that waits for one: it proves that nobody
-    /// had taken over when these lanes had decided.
+    /// had taken over when these lanes had decided. After a pause it is sent
+    /// unasked, and the other appends wait for it.
     fn send_barrier(&mut self) {
-        if self.want_barrier.is_empty() {
+        if self.want_barrier.is_empty() && !self.awake.is_in_doubt() {
             return;
         }
         let Some(mut appender) = self.owners.take() else {
@@ -232,11 +287,12 @@ impl Shard {
                 self.appenders[lane] = Some(appender);
             }
             Done::Renewal { result } => {
-                let (fence, lanes, owners) = *result?;
+                let renewed = *result?;
                 metrics::counter!("annals_fence_renewals_total").increment(1);
-                self.fence = Some(fence);
-                self.appenders = lanes.into_iter().map(Some).collect();
-                self.owners = Some(owners);
+                self.fence = Some(renewed.fence);
+                self.appenders = renewed.lanes.into_iter().map(Some).collect();
+                self.owners = Some(renewed.owners);
+                self.begin_term(renewed.claim)?;
                 self.renewing = false;
                 self.renew_at = Instant::now() + self.renew_every;
             }

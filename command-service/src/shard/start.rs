@@ -1,8 +1,11 @@
 //! From nothing to an owner: take over, restore, claim.
 
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
 use event_log::{
     append::Appender,
-    batch::BatchBuilder,
+    awake::Awake,
+    batch::Batch,
     fence::{TakeOver, take_over},
     fetch::PartitionReader,
 };
@@ -10,14 +13,16 @@ use futures::{
     StreamExt,
     stream::{self, BoxStream, FuturesUnordered, SelectAll},
 };
-use serde_json::json;
 use tokio::{sync::watch, time::Instant};
 
-use super::{Fence, OwnerError, Shard, ShardSettings, ShardStatus};
+use super::{
+    Fence, OwnerError, Shard, ShardSettings, ShardStatus,
+    predecessors::{Claim, Predecessors},
+};
 use crate::lane::Lane;
 
-/// Key in the owners topic, which keeps the newest record of each.
-const CLAIM: &[u8] = b"claim";
+/// Who was away for longer may have lost the shard to another node.
+pub(super) const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 
 impl Shard {
     pub(super) async fn start(
@@ -34,10 +39,12 @@ impl Shard {
             .collect();
         topics.push(owners_topic.clone());
         let transactional_id = generation.transactional_id(partition);
+        let lifetime = settings.fence_lifetime;
+        let awake = Awake::new(SESSION_TIMEOUT, lifetime / 2);
         status.send_replace(ShardStatus::Starting("taking over".into()));
-        let taken = take_over(&settings.cluster, &transactional_id, &topics, partition).await?;
+        let taking = take_over(&settings.cluster, &transactional_id, &topics, partition);
+        let taken = awake.during(taking).await?;
 
-        status.send_replace(ShardStatus::Starting("restoring from the log".into()));
         let mut shard = Self {
             fence: Some(Fence {
                 cluster: settings.cluster.clone(),
@@ -46,8 +53,10 @@ impl Shard {
                 partition,
                 writer: taken.writer,
             }),
-            renew_every: settings.fence_lifetime / 3,
-            renew_at: Instant::now() + settings.fence_lifetime / 3,
+            awake: awake.clone(),
+            endpoint: settings.config.address.clone(),
+            renew_every: lifetime / 3,
+            renew_at: Instant::now() + lifetime / 3,
             renewing: false,
             partition,
             term: 0,
@@ -62,8 +71,23 @@ impl Shard {
             // Two groups: while one is sent, the next is decided.
             room: settings.config.group * 2,
         };
+        status.send_replace(ShardStatus::Starting("restoring from the log".into()));
+        awake.during(shard.restore(settings, taken)).await?;
+        shard.claim().await?;
+        Ok(shard)
+    }
+
+    /// Reads every partition up to this take-over's marker.
+    async fn restore(
+        &mut self,
+        settings: &ShardSettings,
+        taken: TakeOver,
+    ) -> Result<(), OwnerError> {
+        let (partition, marker) = (self.partition, taken.marker);
+        let mut predecessors = Predecessors::default();
+        let mut ends = Vec::new();
         for context in &settings.contexts {
-            let topic = generation.events_topic(&context.name);
+            let topic = settings.generation.events_topic(&context.name);
             let mut lane = Lane::new(
                 &context.name,
                 topic,
@@ -72,25 +96,38 @@ impl Shard {
                 settings.config.group,
                 settings.config.remembered_commands,
             );
+            predecessors.read(lane.topic());
             let mut reader = PartitionReader::new(&settings.cluster, lane.topic(), partition, 0);
             let mut replayed = Ok(());
-            reader
-                .read_to_marker(taken.marker, |batch| {
-                    if replayed.is_ok() {
-                        replayed = lane.replay(batch);
-                    }
-                })
-                .await?;
+            let replay = |batch: &Batch| {
+                predecessors.note(batch);
+                if replayed.is_ok() {
+                    replayed = lane.replay(batch);
+                }
+            };
+            reader.read_to_marker(marker, replay).await?;
             replayed?;
-            let appender = shard.appender(settings, lane.topic(), taken, reader.next_offset());
-            shard.appenders.push(Some(appender));
-            shard.lanes.push(lane);
+            ends.push(reader.next_offset());
+            self.lanes.push(lane);
         }
+        let owners_topic = settings.generation.owners_topic();
+        predecessors.read(&owners_topic);
         let mut reader = PartitionReader::new(&settings.cluster, &owners_topic, partition, 0);
-        reader.read_to_marker(taken.marker, |_| {}).await?;
-        let owners = shard.appender(settings, &owners_topic, taken, reader.next_offset());
-        shard.claim(owners, taken, &settings.config.address).await?;
-        Ok(shard)
+        let note = |batch: &Batch| predecessors.note_claim(batch);
+        reader.read_to_marker(marker, note).await?;
+        predecessors
+            .are_fenced(partition, marker, settings.fence_lifetime)
+            .map_err(Box::new)?;
+
+        let ids = Arc::new(predecessors.ids(taken));
+        for (index, end) in ends.into_iter().enumerate() {
+            let topic = self.lanes[index].topic().to_owned();
+            let appender = self.appender(settings, &topic, taken, end, &ids);
+            self.appenders.push(Some(appender.waits_out_pauses(&self.awake)));
+        }
+        let owners = self.appender(settings, &owners_topic, taken, reader.next_offset(), &ids);
+        self.owners = Some(owners.proves_ownership(&self.awake));
+        Ok(())
     }
 
     fn appender(
@@ -99,37 +136,31 @@ impl Shard {
         topic: &str,
         taken: TakeOver,
         next_offset: i64,
+        owners: &Arc<BTreeSet<i64>>,
     ) -> Appender {
         let (trouble, watched) = watch::channel(None);
         let index = self.troubles.len();
         self.troubles.push(None);
         self.trouble.push(changes(index, watched));
-        Appender::new(
-            &settings.cluster,
-            topic,
-            self.partition,
-            taken.writer,
-            next_offset,
-            trouble,
-        )
+        let (cluster, writer) = (&settings.cluster, taken.writer);
+        Appender::new(cluster, topic, self.partition, writer, next_offset, trouble)
+            .after_owners(owners)
     }
 
     /// The first append: it says who owns the shard now, and its offset is the term.
-    async fn claim(
-        &mut self,
-        mut owners: Appender,
-        taken: TakeOver,
-        endpoint: &str,
-    ) -> Result<(), OwnerError> {
-        let claim = json!({
-            "endpoint": endpoint,
-            "producer_id": taken.writer.id,
-            "epoch": taken.writer.epoch,
-        });
-        let mut batch = BatchBuilder::default();
-        batch.push(CLAIM, Some(claim.to_string().as_bytes()), |_| {});
-        let offset = owners.append(batch).await.map_err(OwnerError::Claim)?;
-        self.term = offset.unsigned_abs();
+    async fn claim(&mut self) -> Result<(), OwnerError> {
+        let (Some(fence), Some(owners)) = (&self.fence, &mut self.owners) else {
+            unreachable!("a shard is claimed before it is served");
+        };
+        let claim = Claim::new(&self.endpoint, fence.writer);
+        let claiming = owners.append(claim.batch());
+        let offset = self.awake.during(claiming).await;
+        self.begin_term(offset.map_err(OwnerError::Claim)?)
+    }
+
+    /// From now on the events carry this claim's offset.
+    pub(super) fn begin_term(&mut self, claim: i64) -> Result<(), OwnerError> {
+        self.term = claim.unsigned_abs();
         let highest = self.lanes.iter().map(Lane::highest_term).max();
         if let Some(highest) = highest.filter(|highest| *highest > self.term) {
             return Err(OwnerError::Term {
@@ -137,7 +168,6 @@ impl Shard {
                 highest,
             });
         }
-        self.owners = Some(owners);
         self.lanes.iter_mut().for_each(|lane| lane.claim(self.term));
         Ok(())
     }

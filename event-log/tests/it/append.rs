@@ -1,5 +1,7 @@
 //! Appending: each batch once, at the offset that was answered.
 
+use std::{collections::BTreeSet, sync::Arc};
+
 use event_log::{
     append::AppendError,
     batch::{BatchBuilder, ProducerIdentity},
@@ -90,6 +92,19 @@ async fn what_troubles_an_append_is_told_until_the_log_answers_again() {
     gate.open();
     in_time(append).await.unwrap().unwrap();
     assert_eq!(*trouble.borrow(), None);
+}
+
+#[tokio::test]
+async fn a_hiccup_is_no_trouble() {
+    let (_, proxy, mut owner) = owner_behind_proxy().await;
+    let mut trouble = owner.trouble.clone();
+    trouble.mark_unchanged();
+    for fault in [Fault::LoseRequest, Fault::LoseAnswer] {
+        proxy.next(Kind::Produce, [fault.clone(), fault]);
+        owner.append(1).await.unwrap();
+    }
+    assert!(proxy.is_used_up());
+    assert!(!trouble.has_changed().unwrap());
 }
 
 #[tokio::test]
@@ -204,13 +219,11 @@ async fn whoever_writes_between_our_batches_is_noticed() {
         let AppendError::Diverged { what, .. } = &error else {
             panic!("{error}");
         };
-        assert_eq!(
-            *what,
-            format!(
-                "offset {offset} was written by producer {} epoch {}",
-                foreign.id, foreign.epoch
-            )
+        let who = format!(
+            "offset {offset} has records of producer {} epoch {}",
+            foreign.id, foreign.epoch
         );
+        assert!(what.starts_with(&who), "{what}");
     }
 }
 
@@ -221,7 +234,24 @@ async fn a_foreign_marker_between_our_batches_is_noticed() {
     let other = init_producer_id(&shard.cluster, None, NO_PRODUCER).await.1;
     write_marker(&shard.cluster, other, &shard.events, PARTITION).await;
     let error = owner.append(1).await.unwrap_err();
-    assert!(matches!(error, AppendError::Diverged { .. }), "{error}");
+    let AppendError::Diverged { what, .. } = &error else {
+        panic!("{error}");
+    };
+    let who = format!("a transaction marker of producer {} epoch {}", other.id, other.epoch);
+    assert!(what.contains(&who), "{what}");
+}
+
+/// Where a producer id was used up, its markers may come late.
+#[tokio::test]
+async fn a_repeated_marker_of_an_owner_before_is_passed_over() {
+    let shard = Shard::shared().await;
+    let before = init_producer_id(&shard.cluster, None, NO_PRODUCER).await.1;
+    let Owner { events, .. } = shard.own().await.unwrap();
+    let mut events = events.after_owners(&Arc::new(BTreeSet::from([before.id])));
+    let expected = events.next_offset();
+    write_marker(&shard.cluster, before, &shard.events, PARTITION).await;
+    let offset = in_time(events.append(batch(&[1]))).await.unwrap();
+    assert_eq!(offset, expected + 1);
 }
 
 #[tokio::test]

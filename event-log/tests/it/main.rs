@@ -5,6 +5,7 @@ mod append;
 mod broker_trouble;
 mod contention;
 mod hostile_bytes;
+mod pauses;
 mod proxy;
 mod raw;
 mod renewal;

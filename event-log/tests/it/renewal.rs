@@ -50,6 +50,17 @@ async fn a_deposed_owner_cannot_renew() {
     owner.append(2).await.unwrap();
 }
 
+/// A coordinator that has forgotten a transactional id takes whoever names an identity for new.
+#[tokio::test]
+async fn a_renewal_that_hears_another_id_was_deposed() {
+    let mut shard = Shard::shared().await;
+    let owner = shard.own().await.unwrap();
+    shard.transactional_id.push_str(".forgotten");
+    let lost = renewed(&shard, &owner).await.unwrap_err();
+    assert!(matches!(lost, FenceError::Lost { .. }), "{lost}");
+    assert_eq!(shard.log(&shard.events).await.len(), 1, "it left a marker");
+}
+
 #[tokio::test]
 async fn a_renewal_goes_on_when_an_answer_or_a_request_is_lost() {
     for fault in [Fault::LoseAnswer, Fault::LoseRequest] {

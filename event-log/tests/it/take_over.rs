@@ -1,19 +1,28 @@
 //! Taking a shard over: one winner, whoever else tries.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use event_log::{
     append::AppendError,
     batch::ProducerIdentity,
     cluster::Cluster,
-    fence::{FenceError, TakeOver, take_over},
+    fence::{FenceError, StillAssigned, TakeOver, renew, take_over, take_over_while},
     fetch::PartitionReader,
 };
+use futures::future::ready;
 use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
     proxy::{Fault, Kind, Proxy},
-    raw::{add_partition_to_txn, batch, init_producer_id, produce, use_up_epochs},
+    raw::{
+        add_partition_to_txn, batch, init_producer_id, produce, use_up_epochs, write_marker,
+    },
     shard::{Entry, PARTITION, Shard, in_time},
 };
 
@@ -154,6 +163,44 @@ async fn of_two_that_are_between_their_steps_one_wins() {
     }
 }
 
+/// Two that end each other's take-overs unasked could go on for ever.
+#[tokio::test]
+async fn whoever_meets_another_take_over_asks_whether_it_may_go_on() {
+    for still_assigned in [false, true] {
+        let shard = Shard::shared().await;
+        let proxy = Proxy::before(&shard.cluster.bootstrap()).await;
+        let gate = proxy.hold(Kind::EndTxn);
+        let slow = shard.through(&proxy.address);
+        let slow = tokio::spawn(async move { slow.take_over().await });
+        in_time(gate.reached()).await;
+
+        let asked = Arc::new(AtomicU64::new(0));
+        let answer: Box<StillAssigned> = Box::new({
+            let asked = asked.clone();
+            move || {
+                asked.fetch_add(1, Ordering::Relaxed);
+                Box::pin(ready(still_assigned))
+            }
+        });
+        let topics = [shard.events.clone(), shard.owners.clone()];
+        let (cluster, id) = (&shard.cluster, &shard.transactional_id);
+        let quick = take_over_while(&answer, cluster, id, &topics, PARTITION);
+        let quick = in_time(quick).await;
+        let asked = asked.load(Ordering::Relaxed);
+        match still_assigned {
+            true => assert!(quick.is_ok() && asked > 0, "{quick:?}, asked {asked} times"),
+            false => assert!(
+                matches!(quick, Err(FenceError::Unassigned { .. })) && asked == 1,
+                "{quick:?}, asked {asked} times"
+            ),
+        }
+        gate.open();
+        // It had been ended all the same, and has to ask in its turn.
+        let slow = in_time(slow).await.unwrap();
+        assert!(matches!(slow, Err(FenceError::Lost { .. })), "{slow:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_take_over_goes_on_when_an_answer_or_a_request_is_lost() {
     for fault in [Fault::LoseAnswer, Fault::LoseRequest] {
@@ -264,6 +311,50 @@ async fn a_new_producer_id_is_taken_while_the_old_one_still_fences() {
         values.iter().map(|(_, v)| *v).collect::<Vec<_>>(),
         [1, 2, 3]
     );
+}
+
+/// Lost answers can use a producer id up, too; the next one fences nobody, and the coordinator
+/// does not know the one before any more.
+#[tokio::test]
+async fn an_id_that_was_used_up_unheard_can_be_fenced_by_hand_alone() {
+    const INVALID_PRODUCER_ID_MAPPING: i16 = 49;
+    let shard = Shard::shared().await;
+    let mut first = shard.own().await.unwrap();
+    first.append(1).await.unwrap();
+    let id = &shard.transactional_id;
+    let before = first.take_over.writer;
+    use_up_epochs(&shard.cluster, id, before, i16::MAX - 1).await;
+
+    let topics = [shard.events.clone(), shard.owners.clone()];
+    let renewal = renew(&shard.cluster, id, &topics, PARTITION, before);
+    let lost = in_time(renewal).await.unwrap_err();
+    assert!(
+        matches!(&lost, FenceError::Lost { reason, .. } if reason.contains("UnknownServerError")),
+        "{lost}"
+    );
+
+    let proxy = Proxy::before(&shard.cluster.bootstrap()).await;
+    proxy.next(Kind::InitProducerId, [Fault::LoseAnswer]);
+    let next = in_time(shard.through(&proxy.address).take_over()).await;
+    let next = next.unwrap();
+    assert_ne!(next.marker.id, before.id);
+    assert!(next.marker.epoch > 0);
+    // The owner before is not fenced; it only notices the marker when it is too late.
+    let bytes = batch(&[2]).seal(before, 1, 0);
+    let (code, _) = produce(&shard.cluster, &shard.events, PARTITION, bytes).await;
+    assert_eq!(code, 0);
+
+    let newest = ProducerIdentity {
+        epoch: i16::MAX - 1,
+        ..before
+    };
+    for known in [before, newest] {
+        let added = add_partition_to_txn(&shard.cluster, id, known, &shard.events, PARTITION);
+        assert_eq!(added.await, INVALID_PRODUCER_ID_MAPPING);
+    }
+    write_marker(&shard.cluster, newest, &shard.events, PARTITION).await;
+    let refused = first.append(66).await.unwrap_err();
+    assert!(matches!(refused, AppendError::Fenced { .. }), "{refused}");
 }
 
 #[tokio::test]
