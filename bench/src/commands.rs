@@ -95,7 +95,7 @@ async fn in_process(
         figures.measured(&bench, &ours);
         figures.figure(&bench, "mean_group", mean_group, None);
         let ratio = ours.per_second() / limit.per_second();
-        figures.figure(&bench, "ratio", ratio, Some(Target::AtLeast(0.2)));
+        figures.figure(&bench, "ratio", ratio, Some(Target::AtLeast(0.3)));
     }
     pipeline.stop().await
 }
@@ -107,6 +107,7 @@ async fn over_http(
     turn: Duration,
 ) -> Result<()> {
     let bare = Role::bare_handler(world).await?;
+    let stack = Role::stack(world).await?;
     let service = Role::start(world, "command-service", "http").await?;
     let token = world.token();
     let mut creator = Connection::open(service.address).await?;
@@ -115,7 +116,7 @@ async fn over_http(
         tasks.push(create_task(&mut creator, &token).await?);
     }
     for &connections in callers {
-        let (mut to_bare, mut to_service) = (Vec::new(), Vec::new());
+        let (mut to_bare, mut to_stack, mut to_service) = (Vec::new(), Vec::new(), Vec::new());
         for first in 0..connections {
             let own = || {
                 tasks
@@ -126,28 +127,36 @@ async fn over_http(
                     .collect()
             };
             to_bare.push(Assigner::connect(bare.address, &token, own()).await?);
+            to_stack.push(Assigner::connect(stack.address, &token, own()).await?);
             to_service.push(Assigner::connect(service.address, &token, own()).await?);
         }
-        let (mut ours, mut limit) = (Measured::default(), Measured::default());
+        let mut ours = Measured::default();
+        let (mut limit, mut without_shard) = (Measured::default(), Measured::default());
         let before = groups(&mut creator).await?;
         for _ in 0..TURNS {
             ours.add(load(&mut to_service, turn).await?);
             limit.add(load(&mut to_bare, turn).await?);
+            without_shard.add(load(&mut to_stack, turn).await?);
         }
         let bench = format!("HTTP API, {connections} connections");
         figures.measured(&format!("bare handler, {connections} connections"), &limit);
+        let stack_alone = format!("stack alone, {connections} connections");
+        figures.measured(&stack_alone, &without_shard);
         figures.measured(&bench, &ours);
         let mean_group = groups(&mut creator).await?.mean_size_since(before);
         figures.figure(&bench, "mean_group", mean_group, None);
         let ratio = ours.per_second() / limit.per_second();
-        let target = (connections == 64).then_some(Target::AtLeast(0.4));
+        let target = (connections >= 64).then_some(Target::AtLeast(0.6));
         figures.figure(&bench, "ratio", ratio, target);
+        let ratio = limit.total_cpu_us() / ours.total_cpu_us();
+        figures.figure(&bench, "ratio_of_cpu", ratio, None);
         if connections == 1 {
             let p50 = ours.quantile_ms(0.5);
             figures.figure(&bench, "median_ms", p50, Some(Target::AtMost(1.0)));
         }
     }
     service.stop().await?;
+    stack.stop().await?;
     bare.stop().await
 }
 

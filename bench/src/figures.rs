@@ -33,14 +33,30 @@ impl Figures {
         let per_second = measured.per_second();
         let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|share| measured.quantile_ms(share));
         if !self.json {
-            return self.line(&format!(
+            self.line(&format!(
                 "{bench:32}{per_second:>12.0}{p50:>10.3}{p99:>10.3}{p999:>10.3}"
             ));
+            return self.cpu(measured);
         }
         self.object(bench, "per_second", per_second);
         self.object(bench, "p50_ms", p50);
         self.object(bench, "p99_ms", p99);
         self.object(bench, "p99_9_ms", p999);
+        for (process, time) in measured.cpu_us() {
+            self.object(bench, &format!("cpu_us_{process}"), time);
+        }
+    }
+
+    /// Which process had how much work with one call.
+    fn cpu(&self, measured: &Measured) {
+        let seen = measured.cpu_us().filter(|(_, time)| *time >= 0.05);
+        let each: Vec<_> = seen
+            .map(|(process, time)| format!("{process} {time:.1}"))
+            .collect();
+        if !each.is_empty() {
+            let (total, each) = (measured.total_cpu_us(), each.join(", "));
+            self.line(&format!("  {:30}{total:>12.1}  ({each})", "cpu µs"));
+        }
     }
 
     /// One more figure of a benchmark; one that misses its target says so, and that is all.

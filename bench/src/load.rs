@@ -2,9 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::sleep_until};
 
-use crate::Result;
+use crate::{
+    Result,
+    cpu::{CpuTime, Processes, between},
+};
 
 /// What one of several concurrent loops does again and again.
 pub trait Caller: Send + 'static {
@@ -19,10 +22,12 @@ pub struct Measured {
     took: Vec<u64>,
     units: u64,
     lasted: Duration,
+    cpu: CpuTime,
 }
 
 /// Lets all callers loop for `lasts`, after a warm-up of a quarter of it, and gives them back.
 pub async fn load<C: Caller>(callers: &mut Vec<C>, lasts: Duration) -> Result<Measured> {
+    let processes = Processes::of_this_run()?;
     let begin = Instant::now() + lasts / 4;
     let end = begin + lasts;
     let mut loops = JoinSet::new();
@@ -43,8 +48,12 @@ pub async fn load<C: Caller>(callers: &mut Vec<C>, lasts: Duration) -> Result<Me
             Ok::<_, crate::Failure>((caller, took, units))
         });
     }
+    sleep_until(begin.into()).await;
+    let before = processes.cpu_time();
+    sleep_until(end.into()).await;
     let mut all = Measured {
         lasted: lasts,
+        cpu: between(&before, &processes.cpu_time()),
         ..Measured::default()
     };
     while let Some(ended) = loops.join_next().await {
@@ -64,6 +73,7 @@ impl Measured {
             units: took.len() as u64,
             took,
             lasted,
+            cpu: CpuTime::new(),
         }
     }
 
@@ -73,11 +83,27 @@ impl Measured {
         self.took.sort_unstable();
         self.units += other.units;
         self.lasted += other.lasted;
+        for (process, time) in other.cpu {
+            *self.cpu.entry(process).or_default() += time;
+        }
     }
 
     /// Units of work a second.
     pub fn per_second(&self) -> f64 {
         self.units as f64 / self.lasted.as_secs_f64()
+    }
+
+    /// CPU time of each process for one unit of work, in microseconds.
+    pub fn cpu_us(&self) -> impl Iterator<Item = (&str, f64)> {
+        let each = |time: &Duration| time.as_secs_f64() * 1e6 / self.units as f64;
+        self.cpu
+            .iter()
+            .map(move |(process, time)| (process.as_str(), each(time)))
+    }
+
+    /// CPU time of all processes for one unit of work, in microseconds.
+    pub fn total_cpu_us(&self) -> f64 {
+        self.cpu_us().map(|(_, time)| time).sum()
     }
 
     /// The time in which this share of the calls was answered, in milliseconds.

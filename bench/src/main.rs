@@ -4,6 +4,7 @@
 mod bare_handler;
 mod bare_log;
 mod commands;
+mod cpu;
 mod figures;
 mod http;
 mod load;
@@ -12,7 +13,7 @@ mod reads;
 mod role;
 mod world;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use tokio::runtime::Runtime;
@@ -34,6 +35,9 @@ enum Bench {
     /// What the command HTTP API is measured against; started by `commands`
     #[command(hide = true)]
     BareHandler { address: String },
+    /// The way of a command over HTTP, without the command; started by `commands`
+    #[command(hide = true)]
+    Stack { address: String, key: PathBuf },
 }
 
 fn main() -> ExitCode {
@@ -61,5 +65,6 @@ async fn perform(bench: Bench) -> Result<()> {
     match bench {
         Bench::Commands(options) => commands::run(options).await,
         Bench::BareHandler { address } => bare_handler::serve(&address).await,
+        Bench::Stack { address, key } => bare_handler::serve_stack(&address, &key).await,
     }
 }

@@ -66,6 +66,19 @@ impl Role {
         .await
     }
 
+    /// The HTTP side of a command without the command.
+    pub async fn stack(world: &World) -> Result<Self> {
+        let address = free_address()?;
+        let key = world.key_file().display().to_string();
+        spawn(
+            world,
+            address,
+            &["stack", &address.to_string(), &key],
+            Vec::new(),
+        )
+        .await
+    }
+
     pub async fn stop(mut self) -> Result<()> {
         Ok(self.process.kill().await?)
     }

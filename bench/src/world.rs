@@ -1,6 +1,9 @@
 //! What everything is measured on: a stack, a registry with the schemas, a key for tokens.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use dev_stack::DevStack;
 use event_log::{
@@ -56,7 +59,7 @@ impl World {
                 sync_each_append: fsync,
                 ..TopicOptions::default()
             },
-            key: DevKey::load_or_create(&folder.join("dev-key.pem"))?,
+            key: DevKey::load_or_create(&key_file(&folder))?,
             postgres,
             folder,
             stack,
@@ -90,6 +93,10 @@ impl World {
         }
     }
 
+    pub fn key_file(&self) -> PathBuf {
+        key_file(&self.folder)
+    }
+
     /// A bearer token that lets its caller assign tasks.
     pub fn token(&self) -> String {
         let request = TokenRequest::new(Actor::User(CALLER.into())).role("manager");
@@ -114,4 +121,8 @@ impl World {
         }
         Ok(())
     }
+}
+
+fn key_file(folder: &Path) -> PathBuf {
+    folder.join("dev-key.pem")
 }
