@@ -19,6 +19,7 @@ pub struct Options {
     pub kafka: Source,
     pub postgres: Source,
     /// More lines for Kafka's `server.properties`, as `("producer.id.expiration.ms", "10000")`.
+    /// `("additional.listeners", "SASL_SSL://127.0.0.1:9094")` adds one beside the plain one.
     pub kafka_settings: Vec<(String, String)>,
     pub on_progress: OnProgress,
 }

@@ -10,6 +10,11 @@ pub(super) fn properties(
     extra: &[(String, String)],
 ) -> String {
     let data = data.display();
+    // More listeners come beside those that everything here relies on.
+    let (more, extra): (Vec<_>, Vec<_>) = extra
+        .iter()
+        .partition(|(name, _)| name == "additional.listeners");
+    let more: String = more.iter().map(|(_, more)| format!(",{more}")).collect();
     let mut properties = format!(
         "\
 # Written at each start.
@@ -17,9 +22,10 @@ process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller_port}
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{more}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}{more}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,\
+SASL_SSL:SASL_SSL
 log.dirs={data}
 
 # As in production: topics are made on purpose, and time is the broker's.
