@@ -5,7 +5,7 @@
 //! record, and its decoder hides control batches and emptied ones; both are
 //! what restoring and appending look at most.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes};
 
 /// Bytes before the first record.
 const HEADER: usize = 61;
@@ -13,6 +13,11 @@ const HEADER: usize = 61;
 const BEFORE_LENGTH: usize = 12;
 /// Where what the checksum covers begins.
 const CHECKED_FROM: usize = 21;
+
+/// How many bytes the length of a record takes as a rule: enough for 8 kB.
+const RECORD_LENGTH: usize = 2;
+/// How many bytes the length of a header's value takes as a rule: enough for 63.
+const VALUE_LENGTH: usize = 1;
 
 const COMPRESSION_MASK: i16 = 0x07;
 const CONTROL_FLAG: i16 = 0x20;
@@ -33,8 +38,7 @@ pub fn sequence_after(sequence: i32, records: i32) -> i32 {
 /// the sequence number are filled in when it is sealed.
 #[derive(Debug)]
 pub struct BatchBuilder {
-    buffer: BytesMut,
-    scratch: BytesMut,
+    buffer: Vec<u8>,
     records: i32,
 }
 
@@ -47,14 +51,9 @@ pub struct Mark {
 
 impl Default for BatchBuilder {
     fn default() -> Self {
-        let mut buffer = BytesMut::with_capacity(16 << 10);
-        buffer.put_bytes(0, HEADER);
-        Self {
-            buffer,
-            // A record of ours fits in, headers and all, as a rule.
-            scratch: BytesMut::with_capacity(1 << 10),
-            records: 0,
-        }
+        let mut buffer = Vec::with_capacity(8 << 10);
+        buffer.resize(HEADER, 0);
+        Self { buffer, records: 0 }
     }
 }
 
@@ -92,33 +91,32 @@ impl BatchBuilder {
         value: Option<&[u8]>,
         headers: impl FnOnce(&mut HeaderWriter<'_>),
     ) {
-        let body = &mut self.scratch;
-        body.clear();
-        body.put_i8(0); // attributes
-        put_varint(body, 0); // timestamp delta: the broker sets the time
-        put_varint(body, i64::from(self.records));
-        put_varint(body, key.len() as i64);
-        body.put_slice(key);
-        match value {
-            Some(value) => {
-                put_varint(body, value.len() as i64);
-                body.put_slice(value);
+        let place = i64::from(self.records);
+        put_sized(&mut self.buffer, RECORD_LENGTH, |body| {
+            body.push(0); // attributes
+            body.push(0); // timestamp delta: the broker sets the time
+            put_varint(body, place);
+            put_varint(body, key.len() as i64);
+            body.extend_from_slice(key);
+            match value {
+                Some(value) => {
+                    put_varint(body, value.len() as i64);
+                    body.extend_from_slice(value);
+                }
+                None => put_varint(body, -1),
             }
-            None => put_varint(body, -1),
-        }
-        // The count stands before the headers; one byte holds up to 63.
-        let count_at = body.len();
-        body.put_u8(0);
-        let mut writer = HeaderWriter {
-            buffer: body,
-            count: 0,
-        };
-        headers(&mut writer);
-        let count = writer.count;
-        assert!(count < 64, "a record has at most 63 headers");
-        body[count_at] = count << 1;
-        put_varint(&mut self.buffer, body.len() as i64);
-        self.buffer.put_slice(body);
+            // The count stands before the headers; one byte holds up to 63.
+            let count_at = body.len();
+            body.push(0);
+            let mut writer = HeaderWriter {
+                buffer: body,
+                count: 0,
+            };
+            headers(&mut writer);
+            let count = writer.count;
+            assert!(count < 64, "a record has at most 63 headers");
+            body[count_at] = count << 1;
+        });
         self.records += 1;
     }
 
@@ -141,23 +139,27 @@ impl BatchBuilder {
         header.put_i32(self.records);
         let checksum = crc32c::crc32c(&self.buffer[CHECKED_FROM..]);
         self.buffer[17..21].copy_from_slice(&checksum.to_be_bytes());
-        self.buffer.freeze()
+        self.buffer.into()
     }
 }
 
 /// Writes the headers of one record.
 #[derive(Debug)]
 pub struct HeaderWriter<'a> {
-    buffer: &'a mut BytesMut,
+    buffer: &'a mut Vec<u8>,
     count: u8,
 }
 
 impl HeaderWriter<'_> {
     pub fn put(&mut self, name: &str, value: &[u8]) {
+        self.put_with(name, |into| into.extend_from_slice(value));
+    }
+
+    /// The same for a value that is written here first.
+    pub fn put_with(&mut self, name: &str, write: impl FnOnce(&mut Vec<u8>)) {
         put_varint(self.buffer, name.len() as i64);
-        self.buffer.put_slice(name.as_bytes());
-        put_varint(self.buffer, value.len() as i64);
-        self.buffer.put_slice(value);
+        self.buffer.extend_from_slice(name.as_bytes());
+        put_sized(self.buffer, VALUE_LENGTH, write);
         self.count += 1;
     }
 }
@@ -317,14 +319,39 @@ impl Record {
     }
 }
 
-/// A zigzag varint, as protobuf and Kafka write signed numbers.
-fn put_varint(into: &mut BytesMut, value: i64) {
+/// Writes something behind its length, which takes `room` bytes as a rule; where it takes
+/// another number of them, what was written moves.
+fn put_sized(into: &mut Vec<u8>, room: usize, write: impl FnOnce(&mut Vec<u8>)) {
+    let start = into.len();
+    let from = start + room;
+    into.resize(from, 0);
+    write(into);
+    let (length, bytes) = varint((into.len() - from) as i64);
+    let length = &length[..bytes];
+    if bytes == room {
+        into[start..from].copy_from_slice(length);
+    } else {
+        into.splice(start..from, length.iter().copied());
+    }
+}
+
+fn put_varint(into: &mut Vec<u8>, value: i64) {
+    let (varint, bytes) = varint(value);
+    into.extend_from_slice(&varint[..bytes]);
+}
+
+/// A zigzag varint, as protobuf and Kafka write signed numbers, and how many bytes it has.
+fn varint(value: i64) -> ([u8; 10], usize) {
+    let mut bytes = [0; 10];
+    let mut length = 0;
     let mut rest = ((value << 1) ^ (value >> 63)) as u64;
     while rest >= 0x80 {
-        into.put_u8(rest as u8 | 0x80);
+        bytes[length] = rest as u8 | 0x80;
+        length += 1;
         rest >>= 7;
     }
-    into.put_u8(rest as u8);
+    bytes[length] = rest as u8;
+    (bytes, length + 1)
 }
 
 fn get_varint(from: &mut impl Buf) -> Option<i64> {
@@ -391,6 +418,21 @@ mod tests {
     }
 
     #[test]
+    fn lengths_take_as_many_bytes_as_they_need() {
+        for length in [0, 40, 63, 64, 8_000, 8_191, 8_192, 70_000] {
+            let value = vec![7; length];
+            let mut batch = BatchBuilder::default();
+            batch.push(b"a", Some(&value), |headers| headers.put("x", &value));
+            batch.push(b"b", None, |_| {});
+            let batch = Batch::read(&mut batch.seal(PRODUCER, 0, 0)).unwrap().unwrap();
+            let records: Vec<_> = batch.records().map(Result::unwrap).collect();
+            assert_eq!(records[0].value.as_deref(), Some(&value[..]));
+            assert!(records[0].headers().eq([("x", &value[..])]));
+            assert_eq!(records[1].key.as_deref(), Some(&b"b"[..]));
+        }
+    }
+
+    #[test]
     fn the_public_codec_reads_the_same() {
         let set = kafka_protocol::records::RecordBatchDecoder::decode(&mut sealed()).unwrap();
         assert_eq!(set.records.len(), 2);
@@ -418,10 +460,11 @@ mod tests {
     #[test]
     fn varints_cover_all_of_i64() {
         for value in [0, -1, 1, 63, 64, -64, -65, i64::MAX, i64::MIN] {
-            let mut bytes = BytesMut::new();
+            let mut bytes = Vec::new();
             put_varint(&mut bytes, value);
-            assert_eq!(get_varint(&mut bytes), Some(value));
-            assert!(bytes.is_empty());
+            let mut rest = &bytes[..];
+            assert_eq!(get_varint(&mut rest), Some(value));
+            assert!(rest.is_empty());
         }
     }
 }

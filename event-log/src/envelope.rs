@@ -2,7 +2,7 @@
 //!
 //! All values are text, so that a foreign consumer reads them without our code.
 
-use std::fmt;
+use std::{fmt, io::Write};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use kernel::{Actor, CommandId, EventId, Meta, StreamId, StreamVersion};
@@ -12,6 +12,8 @@ use crate::{batch::HeaderWriter, position::Position};
 
 /// Names of the headers.
 pub mod header {
+    /// How the names begin that nobody but Annals uses.
+    pub const OURS: &str = "annals_";
     pub const SPEC_VERSION: &str = "ce_specversion";
     pub const ID: &str = "ce_id";
     pub const TYPE: &str = "ce_type";
@@ -90,19 +92,15 @@ pub struct Recorded<E> {
     pub event: E,
 }
 
-/// What the events of one command have in common, ready to be written.
+/// What the events of one command have in common.
 #[derive(Debug)]
 pub struct CommandHeaders<'a> {
     meta: &'a Meta,
     source: &'a str,
-    time: String,
-    actor: String,
-    correlation_id: String,
-    causation_id: Option<String>,
-    fingerprint: String,
-    count: String,
-    term: String,
+    fingerprint: Fingerprint,
     trace_parent: Option<&'a str>,
+    count: usize,
+    term: u64,
 }
 
 impl<'a> CommandHeaders<'a> {
@@ -117,14 +115,10 @@ impl<'a> CommandHeaders<'a> {
         Self {
             meta,
             source,
-            time: meta.at.to_rfc3339_opts(SecondsFormat::Micros, true),
-            actor: meta.actor.to_string(),
-            correlation_id: meta.correlation_id.to_string(),
-            causation_id: meta.causation_id.map(|id| id.to_string()),
-            fingerprint: fingerprint.to_string(),
-            count: count.to_string(),
-            term: term.to_string(),
+            fingerprint,
             trace_parent,
+            count,
+            term,
         }
     }
 
@@ -136,30 +130,50 @@ impl<'a> CommandHeaders<'a> {
         version: StreamVersion,
         index: usize,
     ) {
-        let id = EventId::of(&self.meta.stream, version);
-        let mut put = |name, value: &str| headers.put(name, value.as_bytes());
-        put(header::SPEC_VERSION, "1.0");
-        put(header::ID, id.0.hyphenated().encode_lower(&mut [0; 36]));
-        put(header::TYPE, event_type);
-        put(header::SOURCE, self.source);
-        put(header::SUBJECT, self.meta.stream.as_str());
-        put(header::TIME, &self.time);
-        put(header::STREAM_VERSION, &version.to_string());
-        put(header::TENANT, self.meta.tenant.as_str());
-        put(header::ACTOR, &self.actor);
-        put(header::COMMAND_ID, self.meta.command_id.as_str());
-        put(header::FINGERPRINT, &self.fingerprint);
-        put(header::CORRELATION_ID, &self.correlation_id);
-        put(header::INDEX, &index.to_string());
-        put(header::COUNT, &self.count);
-        put(header::TERM, &self.term);
-        if let Some(causation_id) = &self.causation_id {
-            put(header::CAUSATION_ID, causation_id);
+        let meta = self.meta;
+        let id = EventId::of(&meta.stream, version);
+        let time = meta.at.to_rfc3339_opts(SecondsFormat::Micros, true);
+        headers.put(header::SPEC_VERSION, b"1.0");
+        put_uuid(headers, header::ID, id.0);
+        headers.put(header::TYPE, event_type.as_bytes());
+        headers.put(header::SOURCE, self.source.as_bytes());
+        headers.put(header::SUBJECT, meta.stream.as_str().as_bytes());
+        headers.put(header::TIME, time.as_bytes());
+        put_shown(headers, header::STREAM_VERSION, version);
+        headers.put(header::TENANT, meta.tenant.as_str().as_bytes());
+        put_shown(headers, header::ACTOR, &meta.actor);
+        headers.put(header::COMMAND_ID, meta.command_id.as_str().as_bytes());
+        headers.put_with(header::FINGERPRINT, |text| {
+            self.fingerprint.0.iter().for_each(|byte| {
+                text.push(HEX[usize::from(byte >> 4)]);
+                text.push(HEX[usize::from(byte & 15)]);
+            });
+        });
+        put_uuid(headers, header::CORRELATION_ID, meta.correlation_id);
+        put_shown(headers, header::INDEX, index);
+        put_shown(headers, header::COUNT, self.count);
+        put_shown(headers, header::TERM, self.term);
+        if let Some(causation_id) = meta.causation_id {
+            put_uuid(headers, header::CAUSATION_ID, causation_id.0);
         }
         if let Some(trace_parent) = self.trace_parent {
-            put(header::TRACE_PARENT, trace_parent);
+            headers.put(header::TRACE_PARENT, trace_parent.as_bytes());
         }
     }
+}
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+fn put_uuid(headers: &mut HeaderWriter<'_>, name: &str, id: Uuid) {
+    headers.put(name, id.hyphenated().encode_lower(&mut [0; 36]).as_bytes());
+}
+
+/// Straight into the record: each text on the way there would cost an allocation.
+fn put_shown(headers: &mut HeaderWriter<'_>, name: &str, value: impl fmt::Display) {
+    headers.put_with(name, |text| {
+        let written = write!(text, "{value}");
+        written.expect("there is no end to a vector");
+    });
 }
 
 /// A record's headers are not an envelope of ours.
