@@ -8,9 +8,13 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
     time::timeout,
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{
+    directory::Directory,
     group::{Answer, Ask, Request},
+    http::forward,
+    membership::Group,
     outcome::{Acceptance, CommandError, Expected},
     recorded::CommandKey,
     shard::{Routed, ShardStatus},
@@ -26,6 +30,12 @@ pub(crate) struct Shards {
     /// The lane of each kind of stream: its context's.
     pub lanes: HashMap<&'static str, usize>,
     pub answer_within: Duration,
+    /// How long a request waits for a shard that nobody serves just now.
+    pub hand_over_wait: Duration,
+    pub group: Group,
+    pub directory: Directory,
+    /// Nothing more is taken: all shards are handed over, or there is nobody to take them.
+    pub ended: CancellationToken,
 }
 
 pub(crate) struct ShardHandle {
@@ -45,6 +55,10 @@ pub struct Submission {
 impl Commands {
     pub(crate) fn new(shards: Shards) -> Self {
         Self(Arc::new(shards))
+    }
+
+    pub(crate) fn shards(&self) -> &Shards {
+        &self.0
     }
 
     /// Has the stream `submission.meta.stream` decide, and waits for the answer.
@@ -97,10 +111,16 @@ impl Commands {
             };
         };
         let shards = &self.0.shards;
-        let shard = &shards[partition_of(stream, shards.len() as i32) as usize];
-        if let Some(reason) = shard.status.borrow().trouble_of(lane) {
-            let reason = reason.to_owned();
-            return Err(CommandError::NotServed { reason });
+        let number = partition_of(stream, shards.len() as i32);
+        let shard = &shards[number as usize];
+        match &*shard.status.borrow() {
+            ShardStatus::Elsewhere | ShardStatus::Starting(_) => return Err(elsewhere(number)),
+            status => {
+                if let Some(reason) = status.trouble_of(lane) {
+                    let reason = reason.to_owned();
+                    return Err(CommandError::NotServed { reason });
+                }
+            }
         }
         let (reply, answer) = oneshot::channel();
         let request = Request {
@@ -118,11 +138,20 @@ impl Commands {
             })?;
         match timeout(self.0.answer_within, answer).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(shutting_down()),
+            // It was taken over, and nobody has decided.
+            Ok(Err(_)) => Err(elsewhere(number)),
             Err(_) => Err(CommandError::NoAnswerYet {
                 after_ms: self.0.answer_within.as_millis() as u64,
             }),
         }
+    }
+}
+
+/// Another node may have the answer, or this one soon.
+fn elsewhere(shard: i32) -> CommandError {
+    forward::needed(shard);
+    CommandError::NotServed {
+        reason: format!("shard {shard} is not served here"),
     }
 }
 

@@ -7,6 +7,9 @@ use serde::Deserialize;
 pub struct Config {
     /// Where the command HTTP API listens.
     pub address: String,
+    /// `host:port` at which other nodes reach this one; no two nodes may have the same. Unless it
+    /// is set, where this node listens, with the host's name in place of "on every address".
+    pub advertise: Option<String>,
     /// Commands that may wait for one shard; more are answered 503 `busy`.
     pub queue: usize,
     /// How many commands one append carries at most.
@@ -18,16 +21,21 @@ pub struct Config {
     pub remembered_commands: usize,
     /// How long a client waits for the answer before it gets 503 `no-answer-yet`.
     pub answer_within_ms: u64,
+    /// How long a request waits for a shard that nobody serves just now, before it gets 503
+    /// `not-served`.
+    pub hand_over_wait_ms: u64,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
             address: "127.0.0.1:8401".into(),
+            advertise: None,
             queue: 4_096,
             group: 256,
             remembered_commands: 100_000,
             answer_within_ms: 10_000,
+            hand_over_wait_ms: 1_000,
         }
     }
 }

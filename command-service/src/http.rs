@@ -4,6 +4,7 @@
 //! answers what [`Commands::send`] gives it.
 
 mod accepted;
+pub(crate) mod forward;
 mod problem;
 mod recall;
 mod request;

@@ -7,11 +7,16 @@
 //! log, and then decides and appends, one group at a time for each topic
 //! (`lane`). State lives in `streams`, answers of the past in `recorded`.
 
+mod assignment;
 mod commands;
 pub mod config;
+mod directory;
 mod group;
+mod health;
 pub mod http;
+mod identity;
 mod lane;
+mod membership;
 mod openapi;
 mod outcome;
 mod recorded;

@@ -9,6 +9,8 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
     commands::Commands,
+    http::forward::ForwardLayer,
+    identity::{AddressTaken, Identity},
     openapi,
     service::{CommandService, Running, StartError},
 };
@@ -19,6 +21,7 @@ pub struct CommandServer {
     router: Router,
     running: Running,
     commands: Commands,
+    identity: Identity,
     shutdown: CancellationToken,
 }
 
@@ -28,6 +31,8 @@ pub enum ServeError {
     Bind(#[from] BindError),
     #[error(transparent)]
     Start(#[from] StartError),
+    #[error(transparent)]
+    Address(#[from] AddressTaken),
 }
 
 impl CommandServer {
@@ -43,14 +48,21 @@ impl CommandServer {
         readiness: Readiness,
         shutdown: CancellationToken,
     ) -> Result<Self, ServeError> {
+        let mut service = service;
         let server = Server::bind(&service.config.address).await?;
+        let advertised = service.config.advertise.take();
+        let advertised = advertised.unwrap_or_else(|| address_for_others(server.address()));
+        service.config.advertise = Some(advertised);
         let (commands, running) = service.start(&readiness, shutdown.clone())?;
         let router = router(routes, commands.clone(), verifier).merge(readiness.routes());
+        let identity = Identity::new();
+        let router = router.merge(identity.routes());
         Ok(Self {
             server,
             router,
             running,
             commands,
+            identity,
             shutdown,
         })
     }
@@ -68,23 +80,48 @@ impl CommandServer {
     /// Until shutdown, when what is in flight has been answered; earlier only
     /// with what waiting cannot mend.
     pub async fn serve(self) -> Result<(), ServeError> {
-        let serving = self.server.serve(self.router, self.shutdown.clone());
+        // While others take the shards over, requests are still answered.
+        let shards = self.commands.shards();
+        let ended = shards.ended.clone();
+        let (bound, advertised) = (self.server.address().to_string(), shards.group.address());
+        let serving = self.server.serve(self.router, ended.clone());
         let running = async {
-            let result = self.running.await;
+            let result = async {
+                // Two processes cannot both be bound to one address.
+                if advertised != bound {
+                    self.identity.check(advertised).await?;
+                }
+                Ok(self.running.await?)
+            };
+            let result: Result<(), ServeError> = result.await;
             if result.is_err() {
                 self.shutdown.cancel();
+                ended.cancel();
             }
             result
         };
         let ((), result) = tokio::join!(serving, running);
-        Ok(result?)
+        result
+    }
+}
+
+/// Who listens on every address is reached by the host's name.
+fn address_for_others(bound: SocketAddr) -> String {
+    if !bound.ip().is_unspecified() {
+        return bound.to_string();
+    }
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match host.trim() {
+        "" => bound.to_string(),
+        host => format!("{host}:{}", bound.port()),
     }
 }
 
 fn router(routes: Vec<OpenApiRouter<Commands>>, commands: Commands, verifier: Verifier) -> Router {
     let (routes, openapi) = openapi::merge(routes).split_for_parts();
+    let forward = ForwardLayer::new(commands.clone());
     routes
         .with_state(commands)
-        .layer(Extension(verifier))
+        .layer((Extension(verifier), forward))
         .route("/openapi.json", get(async move || Json(openapi)))
 }

@@ -6,27 +6,36 @@ use event_log::{
     avro::CodecError,
     broker::{BrokerError, fence_lifetime},
     cluster::Cluster,
+    group::GroupError,
     registry::{RegistryClient, RegistryError},
     topics::{Generation, Purpose, TopicError, TopicOptions, ensure_topic},
 };
-use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use futures::{
+    FutureExt,
+    future::{BoxFuture, join_all},
+};
 use kernel::{StreamId, Tenant};
 use service_kit::{Readiness, readiness::Component};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
-    time::sleep,
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     commands::{Commands, ShardHandle, Shards},
     config::Config,
+    directory::directory,
+    health,
+    membership::{Group, membership},
     shard::{self, ContextFactory, ShardSettings, ShardStatus},
     streams::ContextStreams,
 };
 
 const PAUSE: Duration = Duration::from_millis(500);
+/// How long a node that is asked to end waits for others to take its shards over.
+const HAND_OVER: Duration = Duration::from_secs(3);
 
 /// What a command service stands on.
 pub struct CommandService {
@@ -47,6 +56,13 @@ pub enum StartError {
     Codec(#[from] CodecError),
     #[error(transparent)]
     Broker(#[from] BrokerError),
+    #[error(
+        "{0}: each node needs an address of its own, which others reach it at; see \
+         ANNALS_COMMANDS__ADVERTISE"
+    )]
+    Replaced(GroupError),
+    #[error(transparent)]
+    Group(GroupError),
     #[error("{kind:?} cannot be a kind of stream: a-z, 0-9 and '-' only")]
     Kind { kind: &'static str },
     #[error("two contexts have streams of kind {kind}")]
@@ -63,9 +79,21 @@ impl StartError {
                 error.is_temporary() || matches!(error, RegistryError::Unknown { .. })
             }
             Self::Broker(BrokerError::Cluster(_) | BrokerError::Wire(_)) => true,
-            Self::Broker(_) | Self::Codec(_) | Self::DuplicateKind { .. } | Self::Kind { .. } => {
-                false
-            }
+            Self::Broker(_)
+            | Self::Codec(_)
+            | Self::Replaced(_)
+            | Self::Group(_)
+            | Self::DuplicateKind { .. }
+            | Self::Kind { .. } => false,
+        }
+    }
+}
+
+impl From<GroupError> for StartError {
+    fn from(error: GroupError) -> Self {
+        match error {
+            GroupError::Replaced { .. } => Self::Replaced(error),
+            _ => Self::Group(error),
         }
     }
 }
@@ -78,7 +106,8 @@ impl CommandService {
     /// `Running`, which has to be awaited, has found Kafka and the registry and
     /// restored the shards. Readiness says what is waited for.
     ///
-    /// After `shutdown`, what is in flight is still answered.
+    /// After `shutdown`, commands are taken until other nodes have taken the shards over, and
+    /// what is in flight then is still answered.
     pub fn start(
         self,
         readiness: &Readiness,
@@ -96,13 +125,24 @@ impl CommandService {
             shards.push(ShardHandle { requests, status });
             ends.push((incoming, sender));
         }
-        let statuses = shards.iter().map(|shard| shard.status.clone()).collect();
+        let mut config = self.config.clone();
+        config.address = config.advertise.take().unwrap_or(config.address);
+        let partitions = self.generation.partitions;
+        let (membership, group) = membership(&config.address, partitions);
+        let (claims, directory) = directory(partitions);
+        let statuses: Vec<_> = shards.iter().map(|shard| shard.status.clone()).collect();
+        let ended = CancellationToken::new();
         let commands = Commands::new(Shards {
             shards,
             lanes,
-            answer_within: Duration::from_millis(self.config.answer_within_ms),
+            answer_within: Duration::from_millis(config.answer_within_ms),
+            hand_over_wait: Duration::from_millis(config.hand_over_wait_ms),
+            group: group.clone(),
+            directory: directory.clone(),
+            ended: ended.clone(),
         });
         let running = async move {
+            let _ended = ended.clone().drop_guard();
             let Some(Prepared {
                 contexts,
                 fence_lifetime,
@@ -115,7 +155,9 @@ impl CommandService {
                 generation: self.generation,
                 contexts,
                 fence_lifetime,
-                config: self.config,
+                config,
+                group: group.clone(),
+                directory,
             });
             let mut owners = JoinSet::new();
             for ((incoming, status), partition) in ends.into_iter().zip(0..) {
@@ -125,20 +167,30 @@ impl CommandService {
                     partition,
                     incoming,
                     status,
-                    shutdown.clone(),
+                    ended.clone(),
                 ));
             }
-            let reporting = tokio::join!(
-                report(statuses, ready, &shutdown),
-                watch_kafka(&settings.cluster, kafka, &shutdown),
-            );
-            let ((), ()) = reporting;
+            let (cluster, generation) = (&settings.cluster, &settings.generation);
+            let member = membership.run(cluster, generation.owners_topic(), &shutdown);
+            let serving = async {
+                let closing = hand_over(&group, statuses.clone(), &shutdown);
+                let closing = closing.map(|()| ended.cancel());
+                let reporting = health::report(statuses, &group, ready, &ended);
+                tokio::join!(closing, reporting, health::watch(cluster, kafka, &ended));
+                Ok(())
+            };
+            let result = tokio::select! {
+                result = async { tokio::try_join!(member, serving) } => result,
+                never = claims.follow(cluster, generation, &group) => match never {},
+            };
+            ended.cancel();
             // A shard that panicked has a bug; its log line says which.
             while let Some(ended) = owners.join_next().await {
                 if let Err(error) = ended {
                     tracing::error!(%error, "a shard ended");
                 }
             }
+            result?;
             Ok(())
         };
         Ok((commands, Box::pin(running)))
@@ -219,59 +271,22 @@ struct Prepared {
     fence_lifetime: Duration,
 }
 
-/// Keeps readiness true to the shards: ready when all are served.
-async fn report(
-    mut statuses: Vec<watch::Receiver<ShardStatus>>,
-    ready: Component,
+/// After the shutdown began: others take the shards over while they are still served here.
+/// Returns when they have, or when nobody does.
+async fn hand_over(
+    group: &Group,
+    statuses: Vec<watch::Receiver<ShardStatus>>,
     shutdown: &CancellationToken,
 ) {
-    loop {
-        let trouble = statuses.iter_mut().enumerate().find_map(|(shard, status)| {
-            let status = status.borrow_and_update();
-            Some(format!("shard {shard}: {}", status.trouble()?))
-        });
-        match trouble {
-            None => ready.ready(),
-            Some(reason) => ready.not_ready(reason),
-        }
-        // A sender that is gone is a shard that has panicked: its last status would stay.
-        let gone = statuses
-            .iter()
-            .position(|status| status.has_changed().is_err());
-        if let Some(shard) = gone.filter(|_| !shutdown.is_cancelled()) {
-            ready.not_ready(format!(
-                "shard {shard} ended with a bug; restart this process"
-            ));
-            shutdown.cancelled().await;
-            return;
-        }
-        let mut changes: FuturesUnordered<_> = statuses
-            .iter_mut()
-            .map(|status| Box::pin(status.changed()))
-            .collect();
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            _ = changes.next() => {}
-        }
+    shutdown.cancelled().await;
+    if group.is_alone() || !group.has_joined() {
+        return;
     }
-}
-
-/// An idle shard does not notice that Kafka is away.
-async fn watch_kafka(cluster: &Cluster, ready: Component, shutdown: &CancellationToken) {
-    const EVERY: Duration = Duration::from_secs(1);
-    loop {
-        let reached = tokio::select! {
-            () = shutdown.cancelled() => return,
-            reached = cluster.reach() => reached,
-        };
-        match reached {
-            Ok(()) => ready.ready(),
-            Err(error) => ready.not_ready(chain(&error)),
-        }
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = sleep(EVERY) => {}
-        }
+    let taken = statuses.into_iter().map(async |mut status| {
+        let _ = status.wait_for(|it| *it == ShardStatus::Elsewhere).await;
+    });
+    if timeout(HAND_OVER, join_all(taken)).await.is_err() {
+        tracing::warn!("ended with shards that no other node has taken over");
     }
 }
 

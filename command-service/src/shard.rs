@@ -5,11 +5,12 @@
 //! append is acknowledged.
 
 mod ending;
+mod life;
 mod predecessors;
 mod serve;
 mod start;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use event_log::{
     append::Appender,
@@ -23,27 +24,20 @@ use futures::{
     future::BoxFuture,
     stream::{BoxStream, FuturesUnordered, SelectAll},
 };
-use tokio::{
-    sync::{mpsc, watch},
-    time::{Instant, sleep},
-};
-use tokio_util::sync::CancellationToken;
+use tokio::time::Instant;
 
-use self::{
-    ending::{Ending, OwnerError},
-    serve::Done,
-};
+pub(crate) use self::life::run;
+use self::{ending::OwnerError, serve::Done};
 use crate::{
-    config::Config,
-    group::Request,
-    lane::Lane,
-    outcome::CommandError,
+    config::Config, directory::Directory, group::Request, lane::Lane, membership::Group,
     streams::KindFactory,
 };
 
 /// How a shard is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ShardStatus {
+    /// Another node serves it, or is to.
+    Elsewhere,
     /// Not served yet; the reason says what it waits for.
     Starting(String),
     Serving,
@@ -57,7 +51,7 @@ impl ShardStatus {
     /// Why not all commands are taken, if they are not.
     pub fn trouble(&self) -> Option<&str> {
         match self {
-            Self::Serving => None,
+            Self::Serving | Self::Elsewhere => None,
             Self::Starting(reason) | Self::Stopped(reason) => Some(reason),
             Self::Troubled(lanes) => lanes.iter().flatten().map(String::as_str).next(),
         }
@@ -67,7 +61,9 @@ impl ShardStatus {
     pub(crate) fn trouble_of(&self, lane: usize) -> Option<&str> {
         match self {
             Self::Troubled(lanes) => lanes.get(lane)?.as_deref(),
-            Self::Serving | Self::Starting(_) | Self::Stopped(_) => self.trouble(),
+            Self::Serving | Self::Elsewhere | Self::Starting(_) | Self::Stopped(_) => {
+                self.trouble()
+            }
         }
     }
 }
@@ -80,6 +76,8 @@ pub(crate) struct ShardSettings {
     /// For how long a fence holds without being renewed.
     pub fence_lifetime: Duration,
     pub config: Config,
+    pub group: Group,
+    pub directory: Directory,
 }
 
 /// A context's name and how its streams are made.
@@ -92,72 +90,6 @@ pub(crate) struct ContextFactory {
 pub(crate) struct Routed {
     pub lane: usize,
     pub request: Request,
-}
-
-/// Runs the shard until shutdown. Another owner ends it: who was deposed must
-/// not depose in turn.
-pub(crate) async fn run(
-    settings: Arc<ShardSettings>,
-    partition: i32,
-    mut requests: mpsc::Receiver<Routed>,
-    status: watch::Sender<ShardStatus>,
-    shutdown: CancellationToken,
-) {
-    let error = loop {
-        let began = Instant::now();
-        let started = tokio::select! {
-            () = shutdown.cancelled() => return,
-            started = Shard::start(&settings, partition, &status) => started,
-        };
-        match started {
-            Ok(shard) => {
-                tracing::debug!(
-                    shard = partition,
-                    term = shard.term,
-                    after_ms = began.elapsed().as_millis() as u64,
-                    "serving shard {partition}"
-                );
-                status.send_replace(ShardStatus::Serving);
-                match shard.serve(&mut requests, &status, &shutdown).await {
-                    Ok(()) => return,
-                    // The coordinator is away: who owns the shard now, a new take-over tells.
-                    Err(error) if error.ending() == Ending::Unavailable => {
-                        status.send_replace(ShardStatus::Starting(chain(&error)));
-                    }
-                    Err(error) => break error,
-                }
-            }
-            Err(error) if matches!(error.ending(), Ending::Diverged | Ending::Unclaimable) => {
-                break error;
-            }
-            Err(error) => {
-                // Contenders that come back at the same time would meet again.
-                let jitter = u64::from(began.elapsed().subsec_nanos() % 200);
-                let reason = chain(&error);
-                tracing::warn!(
-                    shard = partition,
-                    reason,
-                    "shard {partition} cannot be taken over yet"
-                );
-                status.send_replace(ShardStatus::Starting(reason));
-                sleep(Duration::from_millis(100 + jitter)).await;
-            }
-        }
-    };
-    let reason = chain(&error);
-    tracing::error!(shard = partition, reason, "stopped shard {partition}");
-    status.send_replace(ShardStatus::Stopped(reason.clone()));
-    let refusal = CommandError::NotServed { reason };
-    loop {
-        let routed = tokio::select! {
-            routed = requests.recv() => routed,
-            () = shutdown.cancelled() => return,
-        };
-        let Some(routed) = routed else { return };
-        for reply in routed.request.replies {
-            let _ = reply.send(Err(refusal.clone()));
-        }
-    }
 }
 
 /// What this owner has taken over, and as whom.

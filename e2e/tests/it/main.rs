@@ -9,6 +9,7 @@ mod idempotency;
 mod load;
 mod openapi;
 mod outages;
+mod nodes;
 mod path;
 mod races;
 mod raw_log;

@@ -1,0 +1,377 @@
+//! Several command services on one log: each stream has one owner, and any node answers.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use e2e::{Answer, Command, Process, Role, TestApp, User, eventually};
+use futures::future::join_all;
+use rustix::process::Signal;
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep, timeout},
+};
+
+use crate::load::{assert_all_on_board, assert_exactly_once};
+
+/// As long as a client may have to wait for an answer during a rolling restart.
+const FINAL_ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// SIGKILL of an owner to the first answer on its shards: its session, and what comes after.
+const FAILOVER_WITHIN: Duration = Duration::from_secs(7);
+const CLIENTS: usize = 12;
+const ATTEMPT: Duration = Duration::from_secs(4);
+
+/// An installation with this node and others.
+struct Nodes {
+    app: TestApp,
+    others: Vec<Role>,
+}
+
+impl Nodes {
+    async fn start(count: usize) -> Self {
+        let app = TestApp::start().await;
+        let others: Vec<_> = (1..count).map(|_| app.another_command_service()).collect();
+        for node in &others {
+            app.run(node);
+        }
+        let nodes = Self { app, others };
+        nodes.until_all_share().await;
+        nodes
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Role> {
+        std::iter::once(&self.app.commands).chain(&self.others)
+    }
+
+    fn addresses(&self) -> Vec<SocketAddr> {
+        self.all().map(|node| node.address).collect()
+    }
+
+    async fn until_all_share(&self) {
+        for node in self.all() {
+            node.until_ready().await;
+        }
+    }
+}
+
+/// Clients that send whole lives of tasks, each command to the next node, until told to stop.
+struct Load {
+    stop: Arc<AtomicBool>,
+    answered: Arc<AtomicUsize>,
+    clients: Vec<JoinHandle<Vec<Done>>>,
+}
+
+struct Done {
+    command: Command,
+    answer: Answer,
+    took: Duration,
+}
+
+impl Load {
+    fn begin(manager: &User, worker: &User, nodes: Vec<SocketAddr>) -> Self {
+        let (stop, answered) = (Arc::default(), Arc::<AtomicUsize>::default());
+        let clients = (0..CLIENTS).map(|first| {
+            let client = Client {
+                nodes: nodes.clone(),
+                next: first,
+                stop: Arc::clone(&stop),
+                answered: answered.clone(),
+                done: Vec::new(),
+            };
+            tokio::spawn(client.live(manager.clone(), worker.clone()))
+        });
+        Self {
+            clients: clients.collect(),
+            stop,
+            answered,
+        }
+    }
+
+    async fn until_more(&self, commands: usize) {
+        let before = self.answered.load(Ordering::Relaxed);
+        eventually("more commands are answered", async || {
+            (self.answered.load(Ordering::Relaxed) >= before + commands).then_some(())
+        })
+        .await;
+    }
+
+    async fn end(self) -> Vec<Done> {
+        self.stop.store(true, Ordering::Relaxed);
+        let clients = join_all(self.clients).await;
+        clients.into_iter().flat_map(Result::unwrap).collect()
+    }
+}
+
+struct Client {
+    nodes: Vec<SocketAddr>,
+    next: usize,
+    stop: Arc<AtomicBool>,
+    answered: Arc<AtomicUsize>,
+    done: Vec<Done>,
+}
+
+impl Client {
+    async fn live(mut self, manager: User, worker: User) -> Vec<Done> {
+        while !self.stop.load(Ordering::Relaxed) {
+            let id = self.send(manager.create_task("x")).await.id();
+            self.send(manager.assign(&id, "polly")).await;
+            self.send(worker.complete(&id).if_match(2)).await;
+        }
+        self.done
+    }
+
+    /// To one node after the other until one has an answer; as long as it is asked to wait, it does.
+    async fn send(&mut self, command: Command) -> Answer {
+        let began = Instant::now();
+        loop {
+            self.next += 1;
+            let node = self.nodes[self.next % self.nodes.len()];
+            let command = command.clone().to(node);
+            // A node that stands still would keep a client for ever.
+            let attempt = timeout(ATTEMPT, command.attempt()).await;
+            let Ok(attempt) = attempt else { continue };
+            match attempt {
+                Ok(answer) if answer.status == 503 => {
+                    let seconds = answer.header("retry-after").expect("503 says when").parse();
+                    sleep(Duration::from_secs(seconds.unwrap())).await;
+                }
+                Ok(answer) => {
+                    let answer = answer.succeeded();
+                    self.answered.fetch_add(1, Ordering::Relaxed);
+                    self.done.push(Done {
+                        command,
+                        answer: answer.clone(),
+                        took: began.elapsed(),
+                    });
+                    return answer;
+                }
+                Err(_) => sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+}
+
+fn slowest(done: &[Done]) -> Duration {
+    done.iter().map(|it| it.took).max().unwrap()
+}
+
+/// Each command with its answer, for whoever is alive.
+fn commands(done: Vec<Done>, node: SocketAddr) -> Vec<(Command, Answer)> {
+    let commands = done.into_iter();
+    commands
+        .map(|it| (it.command.to(node), it.answer))
+        .collect()
+}
+
+#[tokio::test]
+async fn any_node_answers_for_every_stream() {
+    let nodes = Nodes::start(3).await;
+    let company = nodes.app.new_company();
+    let (mia, polly) = (company.manager("mia"), company.worker("polly"));
+    let load = Load::begin(&mia, &polly, nodes.addresses());
+    load.until_more(300).await;
+    let done = commands(load.end().await, nodes.app.commands.address);
+    assert_exactly_once(&nodes.app, &done).await;
+    assert_all_on_board(&mia, &done).await;
+
+    // The same command, wherever it is sent, has one answer.
+    let command = mia.create_task("once");
+    let first = command.send().await.succeeded();
+    for node in nodes.addresses() {
+        let again = command.clone().to(node).send().await.succeeded();
+        assert!(again.is_replayed(), "{again:?}");
+        assert_eq!(again.body, first.body);
+        // And another command with its key is refused everywhere.
+        let other = mia.create_task("twice").key(command.command_id()).to(node);
+        other.send().await.is_problem(422, "idempotency-key-reused");
+    }
+}
+
+#[tokio::test]
+async fn the_shards_of_a_killed_owner_are_served_by_others_within_seconds() {
+    let nodes = Nodes::start(3).await;
+    let company = nodes.app.new_company();
+    let (mia, polly) = (company.manager("mia"), company.worker("polly"));
+    let survivors = nodes.addresses()[..2].to_vec();
+    let mut tasks = tasks_on_every_shard(&mia).await;
+    let load = Load::begin(&mia, &polly, nodes.addresses());
+    load.until_more(100).await;
+
+    nodes.others[1].kill().await;
+    let killed = Instant::now();
+    send_to_all(&mut tasks, |id| mia.assign(id, "polly").to(survivors[0])).await;
+    let failover = killed.elapsed();
+    println!("killed owner: every shard answered after {failover:.1?}");
+    assert!(failover <= FAILOVER_WITHIN, "{failover:?}");
+
+    load.until_more(100).await;
+    send_to_all(&mut tasks, |id| polly.complete(id).to(survivors[1])).await;
+    let mut done = commands(load.end().await, survivors[0]);
+    done.extend(tasks.into_iter().flat_map(|task| task.done));
+    assert_exactly_once(&nodes.app, &done).await;
+}
+
+#[tokio::test]
+async fn an_owner_that_was_stopped_for_a_while_contradicts_nobody() {
+    let nodes = Nodes::start(2).await;
+    let company = nodes.app.new_company();
+    let (mia, polly) = (company.manager("mia"), company.worker("polly"));
+    let [healthy, zombie] = [&nodes.app.commands, &nodes.others[0]];
+    let load = Load::begin(&mia, &polly, nodes.addresses());
+    load.until_more(100).await;
+
+    let mut tasks = tasks_on_every_shard(&mia).await;
+    zombie.running().signal(Signal::STOP);
+    // When each has an answer, all shards are the other's.
+    send_to_all(&mut tasks, |id| mia.assign(id, "polly").to(healthy.address)).await;
+    zombie.running().signal(Signal::CONT);
+    let stale = tasks.iter().map(async |task| {
+        // By the state that the zombie remembers it would be accepted.
+        let stale = mia.assign(&task.id, "bo").if_match(1).to(zombie.address);
+        stale
+            .until_answered()
+            .await
+            .is_problem(412, "stale-version");
+    });
+    join_all(stale).await;
+    load.until_more(200).await;
+    zombie.until_ready().await;
+    send_to_all(&mut tasks, |id| polly.complete(id).to(zombie.address)).await;
+    let mut done = commands(load.end().await, zombie.address);
+    done.extend(tasks.into_iter().flat_map(|task| task.done));
+    assert_exactly_once(&nodes.app, &done).await;
+}
+
+#[tokio::test]
+async fn during_a_rolling_restart_every_command_is_answered_soon() {
+    let nodes = Nodes::start(3).await;
+    let company = nodes.app.new_company();
+    let (mia, polly) = (company.manager("mia"), company.worker("polly"));
+    let load = Load::begin(&mia, &polly, nodes.addresses());
+    load.until_more(100).await;
+    for node in nodes.all() {
+        let asked = Instant::now();
+        let status = node.running().stop().await;
+        assert!(status.success(), "{}", node.running().stderr());
+        println!(
+            "a node has handed over and ended after {:.0?}",
+            asked.elapsed()
+        );
+        nodes.app.run(node);
+        node.until_ready().await;
+        load.until_more(100).await;
+    }
+    let done = load.end().await;
+    let slowest = done.iter().map(|it| it.took).max().unwrap();
+    println!(
+        "rolling restart: {} commands, the slowest took {slowest:.0?}",
+        done.len()
+    );
+    assert!(slowest <= FINAL_ANSWER_WITHIN, "{slowest:?}");
+    let done = commands(done, nodes.app.commands.address);
+    assert_exactly_once(&nodes.app, &done).await;
+}
+
+#[tokio::test]
+async fn a_planned_hand_over_is_hardly_noticed() {
+    let nodes = Nodes::start(2).await;
+    let company = nodes.app.new_company();
+    let (mia, polly) = (company.manager("mia"), company.worker("polly"));
+    let staying = nodes.app.commands.address;
+    for _ in 0..3 {
+        // Asked are only nodes that stay: what is measured is the hand-over.
+        let load = Load::begin(&mia, &polly, vec![staying]);
+        load.until_more(50).await;
+        assert!(nodes.others[0].running().stop().await.success());
+        load.until_more(50).await;
+        let away = slowest(&load.end().await);
+        let load = Load::begin(&mia, &polly, vec![staying]);
+        load.until_more(50).await;
+        nodes.app.run(&nodes.others[0]);
+        nodes.others[0].until_ready().await;
+        load.until_more(50).await;
+        let back = slowest(&load.end().await);
+        println!("planned hand-over: the slowest command took {away:.0?} away, {back:.0?} back");
+        assert!(away.max(back) <= FINAL_ANSWER_WITHIN, "{away:?} {back:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_is_killed_and_started_again_has_its_shards_at_once() {
+    let nodes = Nodes::start(2).await;
+    let company = nodes.app.new_company();
+    let mia = company.manager("mia");
+    let mut tasks = tasks_on_every_shard(&mia).await;
+    nodes.app.commands.kill().await;
+    let killed = Instant::now();
+    nodes.app.run(&nodes.app.commands);
+    send_to_all(&mut tasks, |id| mia.assign(id, "polly")).await;
+    let took = killed.elapsed();
+    println!("killed and started again: every shard answered after {took:.1?}");
+    // Its session would have lasted longer.
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+#[tokio::test]
+async fn the_address_of_another_node_is_refused() {
+    let nodes = Nodes::start(1).await;
+    let taken = nodes.app.commands.address;
+    let mut command = nodes.app.annals();
+    command
+        .arg("command-service")
+        .env("ANNALS_COMMANDS__ADDRESS", e2e::free_port().to_string())
+        .env("ANNALS_COMMANDS__ADVERTISE", taken.to_string());
+    let process = Process::start(command);
+    let status = process.ended().await;
+    let said = process.stderr();
+    assert!(!status.success(), "{said}");
+    let line = said.lines().last().unwrap_or_default();
+    let expected = format!("{taken} is the address of another node");
+    assert!(line.contains(&expected), "{said}");
+    // The one that was there first goes on.
+    nodes.app.commands.until_ready().await;
+    let mia = nodes.app.new_company().manager("mia");
+    mia.create_task("x").send().await.succeeded();
+}
+
+/// A task whose commands are sent one at a time, between the other clients'.
+struct Task {
+    id: String,
+    done: Vec<(Command, Answer)>,
+}
+
+impl Task {
+    async fn create(user: &User) -> Self {
+        let mut task = Self {
+            id: String::new(),
+            done: Vec::new(),
+        };
+        task.id = task.send(user.create_task("x")).await.id();
+        task
+    }
+
+    async fn send(&mut self, command: Command) -> Answer {
+        let answer = command.until_answered().await.succeeded();
+        self.done.push((command, answer.clone()));
+        answer
+    }
+}
+
+/// More tasks than shards, so that each shard has some.
+async fn tasks_on_every_shard(user: &User) -> Vec<Task> {
+    join_all((0..24).map(|_| Task::create(user))).await
+}
+
+/// Each of these tasks gets this command, all at the same time.
+async fn send_to_all(tasks: &mut [Task], command: impl Fn(&str) -> Command) {
+    let sent = tasks.iter_mut().map(|task| {
+        let command = command(&task.id);
+        task.send(command)
+    });
+    join_all(sent).await;
+}
