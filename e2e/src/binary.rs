@@ -36,11 +36,12 @@ fn build() -> PathBuf {
     if let Some(named) = env::var_os("ANNALS_BINARY").filter(|name| !name.is_empty()) {
         return named.into();
     }
-    let test = env::current_exe().expect("a test knows where it is");
-    let target = test
-        .ancestors()
-        .nth(2)
-        .expect("a test lies in target/<profile>/deps");
+    let own = env::current_exe().expect("a program knows where it is");
+    // Programs lie in target/<profile>, tests in its deps.
+    let mut folders = own.ancestors().skip(1);
+    let target = folders
+        .find(|folder| !folder.ends_with("deps"))
+        .expect("it lies in a folder");
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
     build

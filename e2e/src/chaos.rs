@@ -1,5 +1,96 @@
 //! Chaos: clients work while everything around them breaks; afterwards the log and what they saw must agree.
+//!
+//! [`run`] starts a [`world`] of three brokers behind [`proxy`]s and some command services, lets the [`load`] begin and
+//! the [`nemesis`] rage, mends everything, sees the clients' last operations through, and has the [`checker`] compare
+//! the brokers' [`log`] with the clients' [`history`]. The [`report`] says what happened.
 
 pub mod checker;
 pub mod history;
+mod kafka;
+pub mod load;
 pub mod log;
+pub mod nemesis;
+pub mod proxy;
+pub mod report;
+pub mod seed;
+pub mod world;
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use checker::check;
+use history::Clock;
+use load::Load;
+use nemesis::{Fault, Nemesis};
+use report::{Recovery, Report};
+use seed::Dice;
+use world::{World, WorldError};
+
+/// What is to happen.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub seed: u64,
+    /// For how long things break.
+    pub duration: Duration,
+    /// Command services.
+    pub nodes: usize,
+    pub clients: usize,
+    /// Each client waits up to so long between two operations.
+    pub pause: Duration,
+    pub faults: Vec<Fault>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ChaosError {
+    #[error("failed to start what is to be broken")]
+    World(#[from] WorldError),
+    #[error("failed to read the log afterwards")]
+    Log(#[from] kafka::LogError),
+}
+
+/// How long everything may take to serve again once nothing is broken any more.
+const RECOVERED_WITHIN: Duration = Duration::from_secs(60);
+
+pub async fn run(plan: &Plan) -> Result<Report, ChaosError> {
+    let mut dice = Dice::new(plan.seed);
+    let world = World::start(plan.nodes).await?;
+    let clock = Clock::begin();
+    let load = Load::begin(&world, clock, plan.clients, plan.pause, &mut dice);
+    let nemesis = Nemesis::new(&world, clock, dice.split());
+    let record = nemesis
+        .rage(Instant::now() + plan.duration, &plan.faults)
+        .await;
+
+    let mended = Instant::now();
+    let mut recovery = Recovery::default();
+    for role in world.roles() {
+        if let Err(error) = role.until_ready(RECOVERED_WITHIN).await {
+            recovery.failed.push(error.to_string());
+        }
+    }
+    recovery.ready_after = mended.elapsed();
+    let history = load.end(RECOVERED_WITHIN).await;
+    recovery.answered_after = mended.elapsed();
+
+    let log = world.read_log().await?;
+    let findings = check(&log, &history, &[]);
+    let report = Report {
+        plan: plan.clone(),
+        record,
+        recovery,
+        log: report::LogFigures::of(&log),
+        clients: report::ClientFigures::of(&history),
+        findings,
+        connections: world.proxies.iter().map(|it| it.connections()).collect(),
+    };
+    let kept = match report.holds() {
+        true => None,
+        false => Some(report.keep(&world, &log, &history)),
+    };
+    world.end(false).await;
+    if let Some(kept) = kept {
+        eprintln!("logs, log and history are kept in {}", kept.display());
+    }
+    Ok(report)
+}

@@ -63,25 +63,21 @@ fn check_commands(name: &str, stream: &Stream, operations: &[&Operation], findin
         let (key, place) = (&command.key, &command.place);
         let id = (command.actor.as_str(), key.as_str());
         let candidates = sent.get(&id).map(Vec::as_slice).unwrap_or_default();
-        let mut senders = candidates.iter().filter(|it| is_of(command, it, stream));
-        let Some(sender) = senders.next() else {
-            let what =
-                format!("{place}: {key} on {name} is not what was sent, or not by the rules");
-            findings.violated(Rule::EventsByTheRules, what);
-            continue;
-        };
-        let refused = |attempt: &Attempt| {
+        let senders = candidates.iter().filter(|it| is_of(command, it, stream));
+        let attempts: Vec<_> = senders.flat_map(|sender| &sender.attempts).collect();
+        let refused = |attempt: &&Attempt| {
             matches!(
                 attempt.answer,
                 Answer::Stale { .. } | Answer::Rejected(_) | Answer::Accepted { events: 0, .. }
             )
         };
-        let attempts = &sender.attempts;
-        if attempts.iter().all(refused) {
-            let what = format!(
-                "{place}: {key} on {name}, answered {:?}",
-                attempts[0].answer
-            );
+        if attempts.is_empty() {
+            let what =
+                format!("{place}: {key} on {name} is not what was sent, or not by the rules");
+            findings.violated(Rule::EventsByTheRules, what);
+        } else if attempts.iter().all(refused) {
+            let answer = &attempts[0].answer;
+            let what = format!("{place}: {key} on {name}, answered {answer:?}");
             findings.violated(Rule::RefusedIsRefused, what);
         } else if attempts.iter().any(refused) {
             findings.refused_and_carried_out += 1;
@@ -101,6 +97,8 @@ fn is_of(command: &Command, operation: &Operation, stream: &Stream) -> bool {
 struct StreamCheck<'a> {
     stream: &'a Stream,
     operations: &'a [&'a Operation],
+    /// When each command in the log was sent first, by its index.
+    sent: Vec<Moment>,
     /// The earliest moment at which each version can have been there.
     possible: Vec<Moment>,
     /// What is known once an attempt has ended: moment and version.
@@ -116,17 +114,19 @@ impl<'a> StreamCheck<'a> {
         operations: &'a [&'a Operation],
         findings: &'a mut Findings,
     ) -> Self {
-        let mut sent: HashMap<(&str, &str), Moment> = HashMap::new();
+        let mut sent = vec![Moment::MAX; stream.commands.len()];
         for operation in operations.iter().filter(|it| it.ask.is_command()) {
             let began = operation.attempts.iter().map(|it| it.started).min();
-            let id = (operation.actor.as_str(), operation.key.as_str());
-            let first = sent.entry(id).or_insert(Moment::MAX);
-            *first = (*first).min(began.unwrap_or(Moment::MAX));
+            if let (Some(index), Some(began)) = (index_of(stream, operation), began)
+                && is_of(&stream.commands[index], operation, stream)
+            {
+                sent[index] = sent[index].min(began);
+            }
         }
         let mut possible = vec![0; stream.states.len()];
-        for command in &stream.commands {
-            let id = (command.actor.as_str(), command.key.as_str());
-            let sent = sent.get(&id).copied().unwrap_or_default();
+        for (command, sent) in stream.commands.iter().zip(&sent) {
+            // What nobody sent is found elsewhere.
+            let sent = if *sent == Moment::MAX { 0 } else { *sent };
             for version in command.first..=command.last() {
                 if let Some(possible) = possible.get_mut(version as usize) {
                     *possible = sent;
@@ -141,6 +141,7 @@ impl<'a> StreamCheck<'a> {
         Self {
             stream,
             operations,
+            sent,
             possible,
             to_be_known: BinaryHeap::new(),
             known: 0,
@@ -149,24 +150,24 @@ impl<'a> StreamCheck<'a> {
     }
 
     fn run(mut self) {
-        let mut attempts: Vec<(&Operation, &Attempt, bool)> = Vec::new();
-        for operation in self.operations {
-            let first = operation.attempts.iter().map(|it| it.started).min();
-            for attempt in &operation.attempts {
-                attempts.push((operation, attempt, Some(attempt.started) == first));
-            }
-        }
-        attempts.sort_by_key(|(_, attempt, _)| attempt.started);
-        for (operation, attempt, is_first) in attempts {
+        let operations = self.operations.iter();
+        let mut attempts: Vec<(&Operation, &Attempt)> = operations
+            .flat_map(|operation| {
+                operation
+                    .attempts
+                    .iter()
+                    .map(|attempt| (*operation, attempt))
+            })
+            .collect();
+        attempts.sort_by_key(|(_, attempt)| attempt.started);
+        for (operation, attempt) in attempts {
             while let Some(Reverse((ended, version))) = self.to_be_known.peek().copied()
                 && ended < attempt.started
             {
                 self.known = self.known.max(version);
                 self.to_be_known.pop();
             }
-            if is_first {
-                self.check_order(operation);
-            }
+            self.check_order(operation, attempt);
             if attempt.answer.is_definite() {
                 self.findings.answers += 1;
                 let kind = kind_of(&attempt.answer);
@@ -189,16 +190,14 @@ impl<'a> StreamCheck<'a> {
         }
     }
 
-    /// A command comes after everything that somebody was shown before it was sent.
-    fn check_order(&mut self, operation: &Operation) {
-        let Some(command) = self
-            .command_of(operation)
-            .filter(|it| is_of(it, operation, self.stream))
-        else {
+    /// A command comes after everything that somebody was shown before it was sent first.
+    fn check_order(&mut self, operation: &Operation, attempt: &Attempt) {
+        let Some(index) = index_of(self.stream, operation) else {
             return;
         };
-        if operation.ask.is_command() && command.first <= self.known {
-            let (first, known) = (command.first, self.known);
+        let first = self.stream.commands[index].first;
+        if attempt.started == self.sent[index] && first <= self.known {
+            let known = self.known;
             let what = format!(
                 "{} made version {first}, though {known} was shown before it was sent",
                 named(operation)
@@ -323,10 +322,14 @@ impl<'a> StreamCheck<'a> {
     }
 
     fn command_of(&self, operation: &Operation) -> Option<&'a Command> {
-        let id = (operation.actor.clone(), operation.key.clone());
-        let index = *self.stream.by_key.get(&id)?;
-        self.stream.commands.get(index)
+        index_of(self.stream, operation).map(|index| &self.stream.commands[index])
     }
+}
+
+/// Of the command with the operation's key.
+fn index_of(stream: &Stream, operation: &Operation) -> Option<usize> {
+    let id = (operation.actor.clone(), operation.key.clone());
+    stream.by_key.get(&id).copied()
 }
 
 impl Operation {

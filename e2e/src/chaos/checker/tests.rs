@@ -468,6 +468,14 @@ fn a_command_before_what_was_known_when_it_was_sent_is_found() {
 }
 
 #[test]
+fn a_key_used_again_for_the_same_thing_is_the_same_command() {
+    let mut story = Story::whole();
+    story.ask("k2", "user:mia", assign("bo"), accepted(3, 1, 3, true));
+    story.history.last_mut().unwrap().expected = Some(2);
+    assert_eq!(story.rules_broken(), BTreeMap::new());
+}
+
+#[test]
 fn a_refused_command_that_is_in_the_log_is_found() {
     lie(Rule::RefusedIsRefused, |story| {
         *story.answer(5) = Answer::Rejected("not-the-assignee".into());

@@ -1,0 +1,75 @@
+//! `cargo run --release -p e2e -- chaos --minutes 5 --seed 1`: breaks an installation of its own for so long, says what
+//! came of it, and fails when anything was lost, doubled or contradicted.
+
+use std::{io::Write, process::ExitCode, time::Duration};
+
+use clap::{Parser, Subcommand};
+use e2e::chaos::{self, Plan, nemesis::FAULTS};
+
+#[derive(Parser)]
+#[command(about = "Long runs of the whole system")]
+struct Cli {
+    #[command(subcommand)]
+    run: Run,
+}
+
+#[derive(Subcommand)]
+enum Run {
+    /// Three brokers, command services and clients, while everything breaks
+    Chaos {
+        #[arg(long, default_value_t = 5.0)]
+        minutes: f64,
+        /// The same seed breaks the same things in the same order
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Command services
+        #[arg(long, default_value_t = 3)]
+        nodes: usize,
+        #[arg(long, default_value_t = 64)]
+        clients: usize,
+        /// Each client waits up to so long between two operations
+        #[arg(long, default_value_t = 60)]
+        pause_ms: u64,
+        /// Only these faults, by name
+        #[arg(long)]
+        only: Vec<String>,
+    },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Run::Chaos {
+        minutes,
+        seed,
+        nodes,
+        clients,
+        pause_ms,
+        only,
+    } = Cli::parse().run;
+    let named = |fault: &str| only.is_empty() || only.iter().any(|name| name == fault);
+    let faults: Vec<_> = FAULTS
+        .into_iter()
+        .filter(|fault| named(&format!("{fault:?}")))
+        .collect();
+    let plan = Plan {
+        seed,
+        duration: Duration::from_secs_f64(minutes * 60.0),
+        nodes,
+        clients,
+        pause: Duration::from_millis(pause_ms),
+        faults,
+    };
+    match chaos::run(&plan).await {
+        Ok(report) => {
+            let _ = write!(std::io::stdout(), "{report}");
+            match report.holds() {
+                true => ExitCode::SUCCESS,
+                false => ExitCode::FAILURE,
+            }
+        }
+        Err(error) => {
+            eprintln!("chaos: {}", service_kit::problem::Chain(&error));
+            ExitCode::from(2)
+        }
+    }
+}
