@@ -26,6 +26,7 @@ pub mod position;
 pub mod registry;
 pub mod router;
 pub mod schemas;
+pub mod self_test;
 pub mod topics;
 pub mod wire;
 

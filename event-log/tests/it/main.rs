@@ -2,13 +2,17 @@
 #![allow(clippy::unwrap_used)]
 
 mod append;
+mod bad_topics;
 mod broker_trouble;
 mod contention;
 mod hostile_bytes;
+mod lenient;
 mod pauses;
 mod proxy;
 mod raw;
 mod renewal;
+mod security;
+mod self_test;
 mod shard;
 mod take_over;
 mod topics;
