@@ -1,7 +1,7 @@
 //! For a context's command routes.
 
 pub use command_service::{
-    Accepted, CommandRequest, Commands,
+    Accepted, CommandRequest, Commands, Current,
     http::{AcceptedBody, NoBody},
 };
 pub use service_kit::{Identity, Problem, extract::Path};

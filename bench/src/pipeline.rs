@@ -6,7 +6,7 @@ use std::{
 };
 
 use command_service::{
-    CommandService, Commands, Config, ContextStreams, Expected, StartError, Submission,
+    CommandService, Commands, Config, ContextStreams, StartError, Submission,
 };
 use event_log::Fingerprint;
 use kernel::{Actor, CommandId, Meta, StreamId, Tenant};
@@ -141,10 +141,8 @@ pub fn key(number: u64) -> String {
 
 fn submission(meta: Meta) -> Submission {
     Submission {
-        meta,
-        expected: Expected::Any,
-        fingerprint: FINGERPRINT,
         trace_parent: Some(TRACE_PARENT.into()),
+        ..Submission::new(meta, FINGERPRINT)
     }
 }
 

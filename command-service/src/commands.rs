@@ -1,9 +1,15 @@
 //! The way from a handler to the shard that decides.
 
-use std::{any::Any, collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    collections::HashMap,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
-use event_log::{Fingerprint, router::partition_of};
-use kernel::{Decider, Meta, StreamId};
+use chrono::{DateTime, Utc};
+use event_log::{Fingerprint, Position, router::partition_of};
+use kernel::{Decider, Meta, StreamId, StreamVersion};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::timeout,
@@ -12,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     directory::Directory,
-    group::{Answer, Ask, Request},
+    group::{Answer, Ask, Found, Recall, Request},
     http::forward,
     membership::Group,
     outcome::{Acceptance, CommandError, Expected},
@@ -49,7 +55,34 @@ pub struct Submission {
     pub meta: Meta,
     pub expected: Expected,
     pub fingerprint: Fingerprint,
+    /// When the client made the command. If it was so long ago that its answer may have been
+    /// forgotten, it is refused; without it, it would be decided anew.
+    pub issued_at: Option<DateTime<Utc>>,
     pub trace_parent: Option<Box<str>>,
+}
+
+impl Submission {
+    /// A command that expects no version.
+    pub fn new(meta: Meta, fingerprint: Fingerprint) -> Self {
+        Self {
+            meta,
+            fingerprint,
+            expected: Expected::Any,
+            issued_at: None,
+            trace_parent: None,
+        }
+    }
+}
+
+/// The state of a stream, as its owner had it when no other owner could have changed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Current<T> {
+    pub stream: StreamId,
+    pub state: T,
+    /// 0 when the stream has no events: `state` is the default then.
+    pub version: StreamVersion,
+    /// The end of what the state saw; `None` when that was an empty log.
+    pub position: Option<Position>,
 }
 
 impl Commands {
@@ -72,27 +105,55 @@ impl Commands {
             meta,
             expected,
             fingerprint,
+            issued_at,
             trace_parent,
         } = submission;
         let key = CommandKey::new(&meta.stream, &meta.actor, &meta.command_id);
         let stream = meta.stream.clone();
         let ask = Ask::Command(Box::new(Command {
+            key,
             content,
             meta,
             expected,
             fingerprint,
+            issued_at,
             trace_parent,
         }));
-        self.ask(&stream, key, ask).await
+        self.ask(&stream, ask).await
     }
 
     /// What became of the command with this key on this stream: its recorded
     /// answer, or the one it gets when it is still under way.
     pub async fn recall(&self, stream: &StreamId, key: CommandKey) -> Answer {
-        let ask = Ask::Recall {
+        let recall = Recall {
             stream: stream.clone(),
+            key,
+            announced: None,
         };
-        self.ask(stream, key, ask).await
+        self.ask(stream, Ask::Recall(Box::new(recall))).await
+    }
+
+    /// The state of a stream now, from its owner: it contains every command that was answered
+    /// before this was called, wherever that was.
+    pub async fn read<D: Decider>(&self, stream: &StreamId) -> Result<Current<D>, CommandError> {
+        let found = Found::default();
+        let ask = Ask::Read {
+            stream: stream.clone(),
+            found: found.clone(),
+        };
+        let seen = self.ask(stream, ask).await?;
+        let state = found.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match state.and_then(|state| state.downcast::<D>().ok()) {
+            Some(state) => Ok(Current {
+                stream: seen.stream,
+                state: *state,
+                version: seen.version,
+                position: seen.position,
+            }),
+            None => Err(CommandError::Bug {
+                reason: format!("the streams of kind {} have another decider", D::KIND),
+            }),
+        }
     }
 
     /// Names of the kinds of streams that are served.
@@ -100,14 +161,14 @@ impl Commands {
         self.0.lanes.keys().copied()
     }
 
-    async fn ask(&self, stream: &StreamId, key: CommandKey, ask: Ask) -> Answer {
+    async fn ask(&self, stream: &StreamId, ask: Ask) -> Answer {
         let Some(&lane) = self.0.lanes.get(stream.kind()) else {
             // A context that has routes for a kind that it does not declare.
             return match ask {
-                Ask::Command(_) => Err(CommandError::Bug {
+                Ask::Command(_) | Ask::Read { .. } => Err(CommandError::Bug {
                     reason: format!("no context declares streams of kind {}", stream.kind()),
                 }),
-                Ask::Recall { .. } => Err(CommandError::UnknownCommand),
+                Ask::Recall(_) => Err(CommandError::UnknownCommand),
             };
         };
         let shards = &self.0.shards;
@@ -124,7 +185,6 @@ impl Commands {
         }
         let (reply, answer) = oneshot::channel();
         let request = Request {
-            key,
             ask,
             replies: vec![reply],
         };

@@ -1,6 +1,13 @@
 //! Commands that are appended and answered together.
 
-use event_log::batch::BatchBuilder;
+use std::{
+    any::Any,
+    sync::{Arc, Mutex},
+};
+
+use chrono::{DateTime, Utc};
+use event_log::{Fingerprint, batch::BatchBuilder};
+use kernel::StreamId;
 use tokio::sync::oneshot;
 
 use crate::{
@@ -17,12 +24,65 @@ pub(crate) enum Ask {
     /// Decide this.
     Command(Box<Command>),
     /// What became of the command with this key?
-    Recall { stream: kernel::StreamId },
+    Recall(Box<Recall>),
+    /// What is the stream's state now? It is put into `found`, and counts when the answer has come.
+    Read { stream: StreamId, found: Found },
+}
+
+/// A state of the type that only its kind of streams knows.
+pub(crate) type Found = Arc<Mutex<Option<Box<dyn Any + Send>>>>;
+
+pub(crate) struct Recall {
+    pub stream: StreamId,
+    pub key: CommandKey,
+    /// The command will follow, unless it is known.
+    pub announced: Option<Announced>,
+}
+
+/// What is known of a command before it is prepared.
+pub(crate) struct Announced {
+    pub fingerprint: Fingerprint,
+    pub issued_at: Option<DateTime<Utc>>,
+}
+
+impl Ask {
+    pub fn stream(&self) -> &StreamId {
+        match self {
+            Self::Command(command) => &command.meta.stream,
+            Self::Recall(recall) => &recall.stream,
+            Self::Read { stream, .. } => stream,
+        }
+    }
+
+    /// Of the command that this is about.
+    pub fn key(&self) -> Option<CommandKey> {
+        match self {
+            Self::Command(command) => Some(command.key),
+            Self::Recall(recall) => Some(recall.key),
+            Self::Read { .. } => None,
+        }
+    }
+
+    /// Of the command that this is about, where the asker knows it.
+    pub fn fingerprint(&self) -> Option<Fingerprint> {
+        match self {
+            Self::Command(command) => Some(command.fingerprint),
+            Self::Recall(recall) => Some(recall.announced.as_ref()?.fingerprint),
+            Self::Read { .. } => None,
+        }
+    }
+
+    pub fn issued_at(&self) -> Option<DateTime<Utc>> {
+        match self {
+            Self::Command(command) => command.issued_at,
+            Self::Recall(recall) => recall.announced.as_ref()?.issued_at,
+            Self::Read { .. } => None,
+        }
+    }
 }
 
 /// A question to a shard, with those who wait for the answer.
 pub(crate) struct Request {
-    pub key: CommandKey,
     pub ask: Ask,
     /// More than one when the same command came again while it was under way.
     pub replies: Vec<Reply>,

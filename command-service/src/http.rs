@@ -5,6 +5,7 @@
 
 mod accepted;
 pub(crate) mod forward;
+mod current;
 mod problem;
 mod recall;
 mod request;

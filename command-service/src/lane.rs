@@ -3,23 +3,29 @@
 //! At most one group is in flight; the next is decided meanwhile. Every answer
 //! waits for the acknowledgement of the group whose state it saw.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::PoisonError,
+};
 
 use event_log::{
-    Envelope, Position,
+    Envelope, Fingerprint, Position,
     batch::{Batch, Record},
+    envelope::{EnvelopeError, header},
 };
 use kernel::StreamId;
 
 use crate::{
-    group::{Answer, Ask, Entry, Group, Request, Verdict},
+    group::{Answer, Ask, Entry, Group, Reply, Request, Verdict},
     outcome::{Acceptance, CommandError},
     recorded::{CommandKey, RecordedCommand, RecordedCommands},
     streams::{Decided, Kind, Sink, Undecided},
+    torn::{Torn, Whole},
 };
 
 /// How many may wait for the answer of one command.
 const MAX_JOINED: usize = 64;
+const ROUTED: &str = "requests are routed by the kind of their stream";
 
 /// A record that is not ours: whatever stream it means, its state would be wrong.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +37,14 @@ pub(crate) struct UnknownRecord {
     reason: String,
 }
 
+/// Records that belong to no stream, and have nothing of an event of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Foreign {
+    pub records: u64,
+    pub first_offset: i64,
+    pub last_offset: i64,
+}
+
 pub(crate) struct Lane {
     topic: String,
     partition: i32,
@@ -40,6 +54,10 @@ pub(crate) struct Lane {
     kinds: Vec<Box<dyn Kind>>,
     recorded: RecordedCommands,
     stopped: HashMap<StreamId, String>,
+    /// Whether the commands that were read from the log are whole.
+    whole: Whole,
+    /// What was passed over in the log because it is none of ours.
+    foreign: Option<Foreign>,
     /// Highest term that was read from the log.
     highest_term: u64,
     /// Offset of the last record. Markers are none: no reader gets to see them.
@@ -47,10 +65,17 @@ pub(crate) struct Lane {
     waiting: VecDeque<Request>,
     forming: Group,
     in_flight: Option<Group>,
-    /// Commands in groups that are not acknowledged yet: group and place in it.
-    under_way: HashMap<CommandKey, (u64, usize)>,
+    /// Commands in groups that are not acknowledged yet.
+    under_way: HashMap<CommandKey, UnderWay>,
     /// How many waiting requests are to be appended alone, after a group was refused.
     alone: usize,
+}
+
+/// A command whose events are not acknowledged yet.
+struct UnderWay {
+    fingerprint: Fingerprint,
+    /// Who sent it again and waits for the same answer.
+    joined: Vec<Reply>,
 }
 
 impl Lane {
@@ -71,6 +96,8 @@ impl Lane {
             kinds,
             recorded: RecordedCommands::new(remembered_commands),
             stopped: HashMap::new(),
+            whole: Whole::default(),
+            foreign: None,
             highest_term: 0,
             last_record: None,
             waiting: VecDeque::new(),
@@ -85,9 +112,12 @@ impl Lane {
         &self.topic
     }
 
-    /// Who writes from now on; every event carries it.
+    /// The log has been read; who writes from now on, every event says.
     pub fn claim(&mut self, term: u64) {
         self.term = term;
+        if let Some(torn) = self.whole.end() {
+            self.stop_torn(torn);
+        }
     }
 
     pub fn take(&mut self, request: Request) {
@@ -142,22 +172,24 @@ impl Lane {
             });
         self.last_record = last_record.or(self.last_record);
         metrics::histogram!("annals_group_commands").record(group.entries.len() as f64);
-        for entry in group.entries {
-            let answer = match entry.verdict {
+        for Entry {
+            mut request,
+            verdict,
+        } in group.entries
+        {
+            let answer = match verdict {
                 Verdict::Appended {
                     decided,
                     last_record,
-                } => self.committed(
-                    &entry.request,
-                    group.number,
-                    decided,
-                    base_offset + last_record,
-                ),
-                Verdict::Rides(Ok(decided)) => Ok(self.nothing_to_do(&entry.request, decided)),
+                } => {
+                    self.take_joined(&mut request);
+                    self.committed(&request, group.number, decided, base_offset + last_record)
+                }
+                Verdict::Rides(Ok(decided)) => Ok(self.nothing_to_do(&request, decided)),
                 Verdict::Rides(Err(error)) => Err(error),
                 Verdict::Recorded(acceptance) => Ok(acceptance),
             };
-            reply(entry.request, answer);
+            reply(request, answer);
         }
     }
 
@@ -169,8 +201,9 @@ impl Lane {
             return;
         };
         if group.entries.len() == 1
-            && let Some(entry) = group.entries.pop()
+            && let Some(mut entry) = group.entries.pop()
         {
+            self.take_joined(&mut entry.request);
             let reason = reason.to_owned();
             reply(entry.request, Err(CommandError::Refused { reason }));
         }
@@ -183,10 +216,10 @@ impl Lane {
             .map(|entry| entry.request)
             .collect();
         self.alone = self.alone.max(again.len());
-        for request in again.into_iter().rev() {
+        for mut request in again.into_iter().rev() {
+            self.take_joined(&mut request);
             self.waiting.push_front(request);
         }
-        self.under_way.clear();
         self.kinds.iter_mut().for_each(|kind| kind.abandon());
     }
 
@@ -195,12 +228,24 @@ impl Lane {
         let in_flight = self.in_flight.take().into_iter();
         let forming = std::mem::replace(&mut self.forming, Group::new(0));
         let undecided = std::mem::take(&mut self.waiting);
+        let joined = std::mem::take(&mut self.under_way).into_values();
         in_flight
             .chain([forming])
             .flat_map(|group| group.entries)
             .map(|entry| entry.request)
             .chain(undecided)
-            .for_each(|request| reply(request, Err(error.clone())));
+            .flat_map(|request| request.replies)
+            .chain(joined.flat_map(|command| command.joined))
+            .for_each(|reply| {
+                let _ = reply.send(Err(error.clone()));
+            });
+    }
+
+    /// The streams that are stopped, and why.
+    pub fn stopped(&self) -> impl Iterator<Item = (&StreamId, &str)> {
+        self.stopped
+            .iter()
+            .map(|(stream, reason)| (stream, reason.as_str()))
     }
 
     /// Takes in what was read from the log before serving.
@@ -220,6 +265,11 @@ impl Lane {
         Ok(())
     }
 
+    /// What was passed over in the log because it is none of ours.
+    pub fn foreign(&self) -> Option<&Foreign> {
+        self.foreign.as_ref()
+    }
+
     /// Highest term of the events that were read from the log.
     pub fn highest_term(&self) -> u64 {
         self.highest_term
@@ -231,61 +281,107 @@ impl Lane {
 
     /// Gives the request back when the group in the making has no room for its events.
     fn decide_one(&mut self, mut request: Request) -> Result<(), Request> {
-        if let Some(recorded) = self.recorded.get(request.key) {
-            let verdict = self.recall(&request, recorded);
-            self.add(request, verdict);
-            return Ok(());
-        }
-        if let Some(&(group, place)) = self.under_way.get(&request.key) {
-            self.join(request, group, place);
-            return Ok(());
-        }
-        let command = match &mut request.ask {
-            Ask::Recall { stream } => {
-                // Of a stopped stream not every command is known.
-                let answer = match self.stopped.get(stream) {
-                    Some(reason) => CommandError::StreamStopped {
-                        reason: reason.clone(),
-                    },
-                    None => CommandError::UnknownCommand,
-                };
-                let verdict = Verdict::Rides(Err(answer));
+        if let Some(key) = request.ask.key() {
+            if let Some(recorded) = self.recorded.get(key) {
+                let verdict = self.recall(&request.ask, recorded);
                 self.add(request, verdict);
                 return Ok(());
             }
-            Ask::Command(command) => command,
-        };
-        let stream = &command.meta.stream;
-        if let Some(reason) = self.stopped.get(stream) {
-            let reason = reason.clone();
-            let stopped = CommandError::StreamStopped { reason };
-            self.add(request, Verdict::Rides(Err(stopped)));
+            if self.under_way.contains_key(&key) {
+                self.join(request, key);
+                return Ok(());
+            }
+        }
+        if let Some(refusal) = self.refusal(&request.ask) {
+            self.add(request, Verdict::Rides(Err(refusal)));
             return Ok(());
         }
-        let Some(kind) = kind_of(&mut self.kinds, stream) else {
-            unreachable!("commands are routed by the kind of their stream");
+        let verdict = match &mut request.ask {
+            Ask::Recall(recall) if recall.announced.is_some() => {
+                // The command itself will ask again: nothing depends on this answer.
+                reply(request, Err(CommandError::UnknownCommand));
+                return Ok(());
+            }
+            Ask::Recall(_) => Verdict::Rides(Err(CommandError::UnknownCommand)),
+            Ask::Read { stream, found } => {
+                let Some(kind) = kind_of(&mut self.kinds, stream) else {
+                    unreachable!("{ROUTED}");
+                };
+                match kind.read(stream) {
+                    Ok((state, version)) => {
+                        *found.lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
+                        Verdict::Rides(Ok(Decided { version, events: 0 }))
+                    }
+                    Err(undecided) => {
+                        let stream = stream.clone();
+                        match self.undecided(undecided, &stream) {
+                            Some(error) => Verdict::Rides(Err(error)),
+                            None => return Err(request),
+                        }
+                    }
+                }
+            }
+            Ask::Command(command) => {
+                let Some(kind) = kind_of(&mut self.kinds, &command.meta.stream) else {
+                    unreachable!("{ROUTED}");
+                };
+                let mut sink = Sink {
+                    batch: &mut self.forming.batch,
+                    group: self.forming.number,
+                    source: &self.source,
+                    term: self.term,
+                };
+                match kind.decide(command, &mut sink) {
+                    Ok(decided) if decided.events > 0 => {
+                        let under_way = UnderWay {
+                            fingerprint: command.fingerprint,
+                            joined: Vec::new(),
+                        };
+                        self.under_way.insert(command.key, under_way);
+                        Verdict::Appended {
+                            decided,
+                            last_record: i64::from(self.forming.batch.records()) - 1,
+                        }
+                    }
+                    Ok(decided) => Verdict::Rides(Ok(decided)),
+                    Err(undecided) => {
+                        let stream = command.meta.stream.clone();
+                        match self.undecided(undecided, &stream) {
+                            Some(error) => Verdict::Rides(Err(error)),
+                            None => return Err(request),
+                        }
+                    }
+                }
+            }
         };
-        let mut sink = Sink {
-            batch: &mut self.forming.batch,
-            group: self.forming.number,
-            source: &self.source,
-            term: self.term,
-        };
-        let verdict = match kind.decide(command, &mut sink) {
-            Ok(decided) if decided.events > 0 => Verdict::Appended {
-                decided,
-                last_record: i64::from(self.forming.batch.records()) - 1,
-            },
-            Ok(decided) => Verdict::Rides(Ok(decided)),
-            Err(Undecided::NoRoom) => return Err(request),
-            Err(Undecided::Error(error)) => Verdict::Rides(Err(error)),
-        };
-        if matches!(verdict, Verdict::Appended { .. }) {
-            let place = (self.forming.number, self.forming.entries.len());
-            self.under_way.insert(request.key, place);
-        }
         self.add(request, verdict);
         Ok(())
+    }
+
+    /// Why the stream is not even asked.
+    fn refusal(&self, ask: &Ask) -> Option<CommandError> {
+        // Of a stopped stream not every command is known.
+        if let Some(reason) = self.stopped.get(ask.stream()) {
+            let reason = reason.clone();
+            return Some(CommandError::StreamStopped { reason });
+        }
+        let forgotten_until = self.recorded.forgotten_until()?;
+        let issued_at = ask.issued_at()?;
+        (issued_at <= forgotten_until).then_some(CommandError::WindowPassed { forgotten_until })
+    }
+
+    /// The answer, unless there is only no room.
+    fn undecided(&mut self, undecided: Undecided, stream: &StreamId) -> Option<CommandError> {
+        match undecided {
+            Undecided::NoRoom => None,
+            Undecided::Error(error) => Some(error),
+            Undecided::Panicked => {
+                let reason = format!("the code of kind {} panicked", stream.kind());
+                tracing::error!(stream.id = %stream, "stopped stream {stream}: {reason}");
+                self.stopped.insert(stream.clone(), reason.clone());
+                Some(CommandError::Bug { reason })
+            }
+        }
     }
 
     fn add(&mut self, request: Request, verdict: Verdict) {
@@ -293,31 +389,36 @@ impl Lane {
     }
 
     /// The same key again, while the first is under way.
-    fn join(&mut self, request: Request, group: u64, place: usize) {
-        let group = match &mut self.in_flight {
-            Some(in_flight) if in_flight.number == group => in_flight,
-            _ => &mut self.forming,
+    fn join(&mut self, request: Request, key: CommandKey) {
+        let Some(first) = self.under_way.get_mut(&key) else {
+            return self.waiting.push_front(request);
         };
-        let first = &mut group.entries[place].request;
-        if first.replies.len() >= MAX_JOINED {
-            self.add(request, Verdict::Rides(Err(CommandError::Busy)));
-        } else if same_command(&first.ask, &request.ask) {
-            first.replies.extend(request.replies);
-        } else {
+        let asked = request.ask.fingerprint();
+        if asked.is_some_and(|asked| asked != first.fingerprint) {
             self.add(request, Verdict::Rides(Err(CommandError::KeyReused)));
+        } else if first.joined.len() + 1 >= MAX_JOINED {
+            self.add(request, Verdict::Rides(Err(CommandError::Busy)));
+        } else {
+            first.joined.extend(request.replies);
         }
     }
 
-    fn recall(&self, request: &Request, recorded: RecordedCommand) -> Verdict {
-        let stream = match &request.ask {
-            Ask::Command(command) if command.fingerprint != recorded.fingerprint => {
-                return Verdict::Rides(Err(CommandError::KeyReused));
-            }
-            Ask::Command(command) => &command.meta.stream,
-            Ask::Recall { stream } => stream,
-        };
+    /// The command is not under way any more: who joined it gets its answer.
+    fn take_joined(&mut self, request: &mut Request) {
+        if let Ask::Command(command) = &request.ask
+            && let Some(command) = self.under_way.remove(&command.key)
+        {
+            request.replies.extend(command.joined);
+        }
+    }
+
+    fn recall(&self, ask: &Ask, recorded: RecordedCommand) -> Verdict {
+        let asked = ask.fingerprint();
+        if asked.is_some_and(|asked| asked != recorded.fingerprint) {
+            return Verdict::Rides(Err(CommandError::KeyReused));
+        }
         Verdict::Recorded(Acceptance {
-            stream: stream.clone(),
+            stream: ask.stream().clone(),
             version: recorded.version,
             events: recorded.events,
             position: Some(self.position(recorded.offset)),
@@ -339,14 +440,14 @@ impl Lane {
         if let Some(kind) = kind_of(&mut self.kinds, stream) {
             kind.commit(stream, group);
         }
-        self.under_way.remove(&request.key);
         self.recorded.insert(
-            request.key,
+            command.key,
             RecordedCommand {
                 fingerprint: command.fingerprint,
                 version: decided.version,
                 events: decided.events,
                 offset,
+                at: command.meta.at,
             },
         );
         Ok(Acceptance {
@@ -359,11 +460,8 @@ impl Lane {
     }
 
     fn nothing_to_do(&self, request: &Request, decided: Decided) -> Acceptance {
-        let Ask::Command(command) = &request.ask else {
-            unreachable!("only commands are decided");
-        };
         Acceptance {
-            stream: command.meta.stream.clone(),
+            stream: request.ask.stream().clone(),
             version: decided.version,
             events: 0,
             position: self.last_record.map(|offset| self.position(offset)),
@@ -388,7 +486,9 @@ impl Lane {
                 let stream = std::str::from_utf8(key)
                     .ok()
                     .and_then(|key| key.parse().ok());
-                let stream = stream.ok_or_else(|| self.unknown(record.offset, &error))?;
+                let Some(stream) = stream else {
+                    return self.pass_over(record, &error);
+                };
                 self.stop_stream(stream, record.offset, &error.to_string());
                 return Ok(());
             }
@@ -406,6 +506,9 @@ impl Lane {
             return Ok(());
         }
         self.highest_term = envelope.term;
+        for torn in self.whole.take(&envelope, record.offset) {
+            self.stop_torn(torn);
+        }
         // It was accepted, whether we can read it or not.
         self.remember(&envelope, record.offset);
         if self.stopped.contains_key(&envelope.stream) {
@@ -428,7 +531,29 @@ impl Lane {
     fn stop_stream(&mut self, stream: StreamId, offset: i64, reason: &str) {
         tracing::error!(stream.id = %stream, offset, reason, "stopped stream {stream}");
         let reason = format!("its event at offset {offset} cannot be read: {reason}");
-        self.stopped.insert(stream, reason);
+        self.stopped.entry(stream).or_insert(reason);
+    }
+
+    fn stop_torn(&mut self, Torn { stream, offset }: Torn) {
+        self.stop_stream(stream, offset, "the events of its command are not whole");
+    }
+
+    /// One that has headers of ours may be what is left of an event; another one hides none.
+    fn pass_over(&mut self, record: &Record, error: &EnvelopeError) -> Result<(), UnknownRecord> {
+        let ours = |(name, _): (&str, &[u8])| name.starts_with(header::OURS);
+        if record.headers().any(ours) {
+            return Err(self.unknown(record.offset, error));
+        }
+        let foreign = self.foreign.get_or_insert(Foreign {
+            records: 0,
+            first_offset: record.offset,
+            last_offset: record.offset,
+        });
+        foreign.records += 1;
+        foreign.last_offset = record.offset;
+        metrics::counter!("annals_foreign_records_total", "topic" => self.topic.clone())
+            .increment(1);
+        Ok(())
     }
 
     fn unknown(&self, offset: i64, reason: &dyn std::fmt::Display) -> UnknownRecord {
@@ -441,7 +566,7 @@ impl Lane {
     }
 
     fn remember(&mut self, envelope: &Envelope, offset: i64) {
-        if envelope.index + 1 != envelope.count {
+        if envelope.index.checked_add(1) != Some(envelope.count) {
             return;
         }
         let key = CommandKey::new(&envelope.stream, &envelope.actor, &envelope.command_id);
@@ -450,6 +575,7 @@ impl Lane {
             version: envelope.version,
             events: envelope.count,
             offset,
+            at: envelope.time,
         };
         self.recorded.insert(key, command);
     }
@@ -458,13 +584,6 @@ impl Lane {
 fn kind_of<'a>(kinds: &'a mut [Box<dyn Kind>], stream: &StreamId) -> Option<&'a mut Box<dyn Kind>> {
     let name = stream.kind();
     kinds.iter_mut().find(|kind| kind.name() == name)
-}
-
-fn same_command(first: &Ask, second: &Ask) -> bool {
-    match (first, second) {
-        (Ask::Command(first), Ask::Command(second)) => first.fingerprint == second.fingerprint,
-        (_, Ask::Recall { .. }) | (Ask::Recall { .. }, _) => true,
-    }
 }
 
 /// Whoever does not wait any more misses the answer; asking again brings it.

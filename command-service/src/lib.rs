@@ -24,8 +24,9 @@ mod server;
 mod service;
 mod shard;
 mod streams;
+mod torn;
 
-pub use commands::{Commands, Submission};
+pub use commands::{Commands, Current, Submission};
 pub use config::Config;
 pub use http::{Accepted, CommandRequest};
 pub use openapi::openapi;

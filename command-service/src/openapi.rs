@@ -1,7 +1,7 @@
 //! The description of the commands, completed with what all of them have in common.
 
 use service_kit::openapi::{Common, complete, empty, text_parameter};
-use utoipa::openapi::{OpenApi, Required, path::ParameterIn};
+use utoipa::openapi::{OpenApi, PathItem, Required, path::ParameterIn};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{commands::Commands, http::recall_routes};
@@ -10,12 +10,14 @@ use crate::{commands::Commands, http::recall_routes};
 const REFUSALS: [(&str, &str); 8] = [
     (
         "400",
-        "`key-missing`, `key-malformed`, `if-match-malformed`, `malformed-json`",
+        "`key-missing`, `key-malformed`, `if-match-malformed`, `issued-at-malformed`, \
+         `malformed-json`",
     ),
     ("401", "There is no valid bearer token"),
     (
         "409",
-        "`stream-stopped`: an event of the stream cannot be read",
+        "`stream-stopped`: what happened on the stream cannot be read or decided; \
+         `window-passed`: the command is older than what is remembered",
     ),
     (
         "412",
@@ -57,23 +59,42 @@ pub(crate) fn merge(routes: Vec<OpenApiRouter<Commands>>) -> OpenApiRouter<Comma
                 ParameterIn::Header,
                 "The stream version from an `ETag`, in double quotes, or `*`",
             ),
+            text_parameter(
+                "Annals-Issued-At",
+                ParameterIn::Header,
+                "When the command was made, by RFC 3339, the same for every retry: a command \
+                 whose answer may have been forgotten is refused instead of decided anew",
+            ),
         ],
     };
+    all = all.merge(recall_routes());
+    let reads = complete_reads(all.get_openapi_mut());
     complete(all.get_openapi_mut(), &common);
-    all.merge(recalls())
+    for (path, read) in reads.paths.paths {
+        if let Some(item) = all.get_openapi_mut().paths.paths.get_mut(&path) {
+            item.get = read.get;
+        }
+    }
+    all
 }
 
-/// Asking what became of a command needs no key of its own.
-fn recalls() -> OpenApiRouter<Commands> {
-    let mut recalls = recall_routes();
+/// Takes out what only asks: it needs no key of its own.
+fn complete_reads(all: &mut OpenApi) -> OpenApi {
+    let mut reads = empty("");
+    for (path, item) in &mut all.paths.paths {
+        let mut read = PathItem::default();
+        read.get = item.get.take();
+        reads.paths.paths.insert(path.clone(), read);
+    }
     let common = Common {
         refusals: &[
             ("401", "There is no valid bearer token"),
+            ("409", "`stream-stopped`"),
             ("422", "`invalid-field`"),
             ("503", "`not-served`, `busy`, `no-answer-yet`"),
         ],
         parameters: Vec::new(),
     };
-    complete(recalls.get_openapi_mut(), &common);
-    recalls
+    complete(&mut reads, &common);
+    reads
 }

@@ -1,5 +1,6 @@
 //! What may become of a command.
 
+use chrono::{DateTime, Utc};
 use event_log::Position;
 use kernel::{Ground, Rejection, StreamId, StreamVersion};
 
@@ -57,6 +58,9 @@ pub enum CommandError {
     Stale { current: StreamVersion },
     #[error("this key was used for another command")]
     KeyReused,
+    /// It may have been carried out: nobody remembers.
+    #[error("commands that were issued until {forgotten_until} are not remembered any more")]
+    WindowPassed { forgotten_until: DateTime<Utc> },
     #[error("no command with this key is known")]
     UnknownCommand,
     #[error("the command's events take more than {limit_bytes} bytes or 1,000 events")]

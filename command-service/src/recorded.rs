@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use chrono::{DateTime, Utc};
 use event_log::Fingerprint;
 use kernel::{Actor, CommandId, StreamId, StreamVersion};
 use sha2::{Digest, Sha256};
@@ -44,6 +45,8 @@ pub(crate) struct RecordedCommand {
     pub events: u32,
     /// Offset of the command's last event.
     pub offset: i64,
+    /// Time of the command's events.
+    pub at: DateTime<Utc>,
 }
 
 /// The latest commands of one partition, in the order of the log, so that
@@ -52,7 +55,9 @@ pub(crate) struct RecordedCommand {
 pub(crate) struct RecordedCommands {
     window: usize,
     by_key: HashMap<CommandKey, RecordedCommand>,
-    order: VecDeque<CommandKey>,
+    /// Key and offset of each, by offset.
+    order: VecDeque<(CommandKey, i64)>,
+    forgotten_until: Option<DateTime<Utc>>,
 }
 
 impl RecordedCommands {
@@ -61,6 +66,7 @@ impl RecordedCommands {
             window,
             by_key: HashMap::new(),
             order: VecDeque::new(),
+            forgotten_until: None,
         }
     }
 
@@ -68,16 +74,49 @@ impl RecordedCommands {
         self.by_key.get(&key).copied()
     }
 
+    /// Time of the latest command that was forgotten: one that was issued after it is remembered
+    /// if it was recorded.
+    pub fn forgotten_until(&self) -> Option<DateTime<Utc>> {
+        self.forgotten_until
+    }
+
+    /// What a snapshot says was forgotten before.
+    pub fn forget_until(&mut self, time: Option<DateTime<Utc>>) {
+        self.forgotten_until = self.forgotten_until.max(time);
+    }
+
     /// Remembers a command; the oldest is forgotten when the window is full.
     pub fn insert(&mut self, key: CommandKey, command: RecordedCommand) {
-        if self.by_key.insert(key, command).is_none() {
-            self.order.push_back(key);
-        }
+        self.by_key.insert(key, command);
+        self.order.push_back((key, command.offset));
         while self.order.len() > self.window {
-            if let Some(oldest) = self.order.pop_front() {
-                self.by_key.remove(&oldest);
+            if let Some((key, offset)) = self.order.pop_front() {
+                self.forget(key, offset);
             }
         }
+    }
+
+    /// The next commands from this offset on, in the order of the log.
+    pub fn from_offset(
+        &self,
+        offset: i64,
+    ) -> impl Iterator<Item = (CommandKey, RecordedCommand)> + '_ {
+        let first = self.order.partition_point(|(_, at)| *at < offset);
+        self.order
+            .range(first..)
+            .filter_map(|(key, offset)| Some((*key, self.recorded_at(*key, *offset)?)))
+    }
+
+    fn forget(&mut self, key: CommandKey, offset: i64) {
+        if let Some(command) = self.recorded_at(key, offset) {
+            self.by_key.remove(&key);
+            self.forgotten_until = self.forgotten_until.max(Some(command.at));
+        }
+    }
+
+    /// A key that was decided anew, after it had been forgotten, has two places in the order.
+    fn recorded_at(&self, key: CommandKey, offset: i64) -> Option<RecordedCommand> {
+        self.get(key).filter(|command| command.offset == offset)
     }
 }
 
@@ -97,6 +136,7 @@ mod tests {
             version: StreamVersion(1),
             events: 1,
             offset,
+            at: DateTime::from_timestamp_nanos(offset),
         }
     }
 
@@ -124,5 +164,26 @@ mod tests {
         assert_eq!(recorded.get(key("a")), None);
         assert_eq!(recorded.get(key("b")), Some(command(2)));
         assert_eq!(recorded.get(key("c")), Some(command(3)));
+    }
+
+    #[test]
+    fn what_was_forgotten_is_known_by_its_time() {
+        let mut recorded = RecordedCommands::new(2);
+        assert_eq!(recorded.forgotten_until(), None);
+        for (name, offset) in [("a", 7), ("b", 2), ("c", 3), ("d", 4)] {
+            recorded.insert(key(name), command(offset));
+        }
+        // The clocks of two nodes differ: the latest time counts.
+        assert_eq!(recorded.forgotten_until(), Some(command(7).at));
+    }
+
+    #[test]
+    fn a_key_that_was_recorded_again_is_forgotten_once() {
+        let mut recorded = RecordedCommands::new(2);
+        for (name, offset) in [("a", 1), ("a", 2), ("b", 3)] {
+            recorded.insert(key(name), command(offset));
+        }
+        assert_eq!(recorded.get(key("a")), Some(command(2)));
+        assert_eq!(recorded.forgotten_until(), None);
     }
 }

@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
 };
 
+use chrono::{DateTime, Utc};
 use event_log::{
     avro::{CodecError, DecodeError, EventCodec},
     batch::BatchBuilder,
@@ -16,9 +17,13 @@ use event_log::{
     schemas::ContextSchemas,
 };
 use futures::future::BoxFuture;
+use indexmap::IndexMap;
 use kernel::{Decider, Meta, StreamId, StreamVersion};
 
-use crate::outcome::{CommandError, Expected};
+use crate::{
+    outcome::{CommandError, Expected},
+    recorded::CommandKey,
+};
 
 /// A batch of ours stays below this, in bytes.
 pub(crate) const MAX_BATCH_BYTES: usize = 900_000;
@@ -100,10 +105,12 @@ impl<D: Decider> DeclaredKind for Declared<D> {
 
 /// A command as the shard gets it: what it asks is known only to its kind.
 pub(crate) struct Command {
+    pub key: CommandKey,
     pub content: Box<dyn Any + Send>,
     pub meta: Meta,
     pub expected: Expected,
     pub fingerprint: Fingerprint,
+    pub issued_at: Option<DateTime<Utc>>,
     pub trace_parent: Option<Box<str>>,
 }
 
@@ -130,6 +137,8 @@ pub(crate) enum Undecided {
     /// The group has no room for the events: decide again in the next one.
     NoRoom,
     Error(CommandError),
+    /// The author's code has a bug: whatever it makes of this stream cannot be trusted.
+    Panicked,
 }
 
 /// The streams of one kind, their types hidden.
@@ -137,7 +146,13 @@ pub(crate) trait Kind: Send {
     fn name(&self) -> &'static str;
 
     /// Decides on the newest state and writes the events into the group.
-    fn decide(&mut self, command: &Command, sink: &mut Sink<'_>) -> Result<Decided, Undecided>;
+    ///
+    /// The command is taken up at the stream's latest time at the earliest: a clock that is
+    /// behind another node's does not make the stream's times go back.
+    fn decide(&mut self, command: &mut Command, sink: &mut Sink<'_>) -> Result<Decided, Undecided>;
+
+    /// A copy of the newest state, and its version.
+    fn read(&self, stream: &StreamId) -> Result<(Box<dyn Any + Send>, StreamVersion), Undecided>;
 
     /// The group was acknowledged: its states are the truth now.
     fn commit(&mut self, stream: &StreamId, group: u64);
@@ -166,7 +181,7 @@ pub(crate) enum ReplayError {
 
 pub(crate) struct Streams<D: Decider> {
     codec: Arc<EventCodec<D::Event>>,
-    acknowledged: HashMap<StreamId, State<D>>,
+    acknowledged: IndexMap<StreamId, State<D>>,
     /// At most two for a stream: of the group in flight and of the one in the making.
     ahead: HashMap<StreamId, Vec<Ahead<D>>>,
     scratch: Vec<u8>,
@@ -175,6 +190,8 @@ pub(crate) struct Streams<D: Decider> {
 #[derive(Clone, Default)]
 struct State<D> {
     version: StreamVersion,
+    /// Of the latest event.
+    time: DateTime<Utc>,
     content: D,
 }
 
@@ -187,7 +204,7 @@ impl<D: Decider> Streams<D> {
     pub(crate) fn new(codec: Arc<EventCodec<D::Event>>) -> Self {
         Self {
             codec,
-            acknowledged: HashMap::new(),
+            acknowledged: IndexMap::new(),
             ahead: HashMap::new(),
             scratch: Vec::new(),
         }
@@ -260,30 +277,30 @@ impl<D: Decider> Streams<D> {
     }
 }
 
-/// Everything of the author's that runs for a command: a panic in it must not
-/// take the other streams of the shard along.
+/// The author's code for a command.
 fn decide_and_fold<D: Decider>(
     state: &State<D>,
     command: &D::Command,
     meta: &Meta,
-) -> Result<(Vec<D::Event>, State<D>), CommandError> {
-    let decide = || {
+) -> Result<(Vec<D::Event>, State<D>), Undecided> {
+    contained(|| {
         let events = state
             .content
             .decide(command, meta)
-            .map_err(|rejection| CommandError::rejected(&rejection))?;
+            .map_err(|rejection| Undecided::Error(CommandError::rejected(&rejection)))?;
         let mut next = state.clone();
         for event in &events {
             next.content.evolve(event);
             next.version = next.version.next();
+            next.time = meta.at;
         }
         Ok((events, next))
-    };
-    catch_unwind(AssertUnwindSafe(decide)).unwrap_or_else(|_| {
-        Err(CommandError::Bug {
-            reason: format!("the decider of {} panicked", D::KIND),
-        })
-    })
+    })?
+}
+
+/// Runs what an author wrote: a panic in it must not take the other streams of the shard along.
+fn contained<T>(authors: impl FnOnce() -> T) -> Result<T, Undecided> {
+    catch_unwind(AssertUnwindSafe(authors)).map_err(|_| Undecided::Panicked)
 }
 
 impl<D: Decider> Kind for Streams<D> {
@@ -291,7 +308,7 @@ impl<D: Decider> Kind for Streams<D> {
         D::KIND
     }
 
-    fn decide(&mut self, command: &Command, sink: &mut Sink<'_>) -> Result<Decided, Undecided> {
+    fn decide(&mut self, command: &mut Command, sink: &mut Sink<'_>) -> Result<Decided, Undecided> {
         let stream = &command.meta.stream;
         let content = command
             .content
@@ -309,17 +326,22 @@ impl<D: Decider> Kind for Streams<D> {
         if !command.expected.holds(version) {
             return Err(Undecided::Error(CommandError::Stale { current: version }));
         }
-        let (events, next) =
-            decide_and_fold(state, content, &command.meta).map_err(Undecided::Error)?;
+        command.meta.at = command.meta.at.max(state.time);
+        let (events, next) = decide_and_fold(state, content, &command.meta)?;
         let decided = Decided {
             version: next.version,
             events: events.len() as u32,
         };
         if !events.is_empty() {
             self.write(command, version, &events, sink)?;
-            self.advance(stream, next, sink.group);
+            self.advance(&command.meta.stream, next, sink.group);
         }
         Ok(decided)
+    }
+
+    fn read(&self, stream: &StreamId) -> Result<(Box<dyn Any + Send>, StreamVersion), Undecided> {
+        let state = contained(|| self.newest(stream).cloned().unwrap_or_default())?;
+        Ok((Box::new(state.content), state.version))
     }
 
     fn commit(&mut self, stream: &StreamId, group: u64) {
@@ -357,6 +379,7 @@ impl<D: Decider> Kind for Streams<D> {
         catch_unwind(AssertUnwindSafe(|| state.content.evolve(&event)))
             .map_err(|_| ReplayError::Panicked)?;
         state.version = envelope.version;
+        state.time = state.time.max(envelope.time);
         Ok(())
     }
 }

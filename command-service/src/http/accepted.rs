@@ -99,7 +99,7 @@ impl IntoResponse for Accepted {
     }
 }
 
-fn token(position: Option<event_log::Position>, stream: &StreamId) -> String {
+pub(super) fn token(position: Option<event_log::Position>, stream: &StreamId) -> String {
     match position {
         Some(position) => PositionToken::of(position, Some(stream.clone())),
         None => PositionToken::default(),
@@ -108,6 +108,6 @@ fn token(position: Option<event_log::Position>, stream: &StreamId) -> String {
 }
 
 /// Ids, versions and tokens are visible ASCII by their types.
-fn text(value: &str) -> HeaderValue {
+pub(super) fn text(value: &str) -> HeaderValue {
     HeaderValue::from_str(value).unwrap_or_else(|_| HeaderValue::from_static(""))
 }

@@ -17,7 +17,9 @@ impl From<CommandError> for Problem {
                     .to_owned()
             }
             CommandError::StreamStopped { .. } => {
-                "an event of this stream cannot be read; an operator has to look at it".to_owned()
+                "what happened on this stream cannot be read or decided; an operator has to look \
+                 at it"
+                    .to_owned()
             }
             other => other.to_string(),
         };
@@ -50,6 +52,12 @@ impl From<CommandError> for Problem {
                 "idempotency-key-reused",
                 "The idempotency key belongs to another command",
             ),
+            CommandError::WindowPassed { forgotten_until } => problem(
+                S::CONFLICT,
+                "window-passed",
+                "The command is older than what is remembered",
+            )
+            .with("forgotten_until", forgotten_until),
             CommandError::UnknownCommand => {
                 problem(S::NOT_FOUND, "unknown-command", "No such command")
             }

@@ -22,18 +22,23 @@ use crate::{
 };
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
+const ISSUED_AT: &str = "annals-issued-at";
 
 /// Everything about a command but the stream that it is for.
 ///
 /// As an extractor it refuses: no token 401, no `Idempotency-Key` 400
 /// `key-missing`, a malformed one 400 `key-malformed`, a malformed `If-Match`
-/// 400 `if-match-malformed`, and a body as [`Json`] does.
+/// 400 `if-match-malformed`, a malformed `Annals-Issued-At` 400
+/// `issued-at-malformed`, and a body as [`Json`] does.
 #[derive(Clone, Debug)]
 pub struct CommandRequest<T = NoBody> {
     pub identity: Identity,
     pub command_id: CommandId,
     /// From `If-Match: "<version>"`, `If-Match: *` or `If-None-Match: *`.
     pub expected: Expected,
+    /// From `Annals-Issued-At: <RFC 3339>`: when the client made the command, the same for
+    /// every retry.
+    pub issued_at: Option<DateTime<Utc>>,
     pub body: T,
     trace: TraceContext,
     route: String,
@@ -60,6 +65,7 @@ where
             .unwrap_or_else(|never| match never {});
         let command_id = command_id(&parts.headers)?;
         let expected = expected(&parts.headers)?;
+        let issued_at = issued_at(&parts.headers)?;
         let route = format!("{} {}", parts.method, parts.uri);
         let empty = !parts.headers.contains_key(header::CONTENT_TYPE)
             && axum::body::HttpBody::is_end_stream(&body);
@@ -74,6 +80,7 @@ where
             identity,
             command_id,
             expected,
+            issued_at,
             body,
             trace,
             route,
@@ -119,6 +126,7 @@ impl<T> CommandRequest<T> {
         Ok(Submission {
             expected: self.expected,
             fingerprint: self.fingerprint(&stream),
+            issued_at: self.issued_at,
             trace_parent: Some(self.trace.to_string().into()),
             meta: Meta {
                 stream,
@@ -196,6 +204,22 @@ fn command_id(headers: &HeaderMap) -> Result<CommandId, Problem> {
             "The idempotency key is malformed",
         )
         .detail(format!("the one `Idempotency-Key` {malformed}"))
+    })
+}
+
+fn issued_at(headers: &HeaderMap) -> Result<Option<DateTime<Utc>>, Problem> {
+    let Some(value) = headers.get(ISSUED_AT) else {
+        return Ok(None);
+    };
+    let text = value.to_str().unwrap_or_default();
+    let time = DateTime::parse_from_rfc3339(text).ok();
+    time.map(|time| Some(time.to_utc())).ok_or_else(|| {
+        Problem::new(
+            StatusCode::BAD_REQUEST,
+            "issued-at-malformed",
+            "The time of issue is malformed",
+        )
+        .detail("`Annals-Issued-At` must be a time by RFC 3339, such as 2026-03-01T12:00:00Z")
     })
 }
 

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use event_log::{
     Fingerprint,
     avro::EventCodec,
@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::{
+    group::{Announced, Found, Recall},
     outcome::Expected,
     streams::{Command, Streams},
 };
@@ -81,6 +82,12 @@ struct World {
     log: Vec<event_log::batch::BatchBuilder>,
     end: i64,
     barriers: usize,
+    /// What the clock says when a command is sent.
+    now: DateTime<Utc>,
+    remembered_commands: usize,
+    /// Of the events in the log.
+    times: Vec<DateTime<Utc>>,
+    issued_at: Option<DateTime<Utc>>,
 }
 
 type Waiting = oneshot::Receiver<Answer>;
@@ -91,11 +98,23 @@ impl World {
     }
 
     fn with_groups_of(limit: usize) -> Self {
+        Self::with(limit, 1_000)
+    }
+
+    fn remembering(commands: usize) -> Self {
+        Self::with(256, commands)
+    }
+
+    fn with(limit: usize, remembered_commands: usize) -> Self {
         Self {
-            lane: lane(limit),
+            remembered_commands,
+            times: Vec::new(),
+            lane: lane(limit, remembered_commands),
             log: Vec::new(),
             end: 0,
             barriers: 0,
+            now: DateTime::UNIX_EPOCH,
+            issued_at: None,
         }
     }
 
@@ -110,23 +129,49 @@ impl World {
         ask: Increase,
         expected: Expected,
     ) -> Waiting {
-        let meta = meta(stream, key);
+        let mut meta = meta(stream, key);
+        meta.at = self.now;
         let fingerprint = Fingerprint(fingerprint_of(&ask, expected));
         let command_key = CommandKey::new(&meta.stream, &meta.actor, &meta.command_id);
-        let (reply, waiting) = oneshot::channel();
-        self.lane.take(Request {
+        self.ask(Ask::Command(Box::new(Command {
             key: command_key,
-            ask: Ask::Command(Box::new(Command {
-                content: Box::new(ask),
-                meta,
-                expected,
-                fingerprint,
-                trace_parent: None,
-            })),
-            replies: vec![reply],
-        });
+            content: Box::new(ask),
+            meta,
+            expected,
+            fingerprint,
+            issued_at: self.issued_at,
+            trace_parent: None,
+        })))
+    }
+
+    fn ask(&mut self, ask: Ask) -> Waiting {
+        let (reply, waiting) = oneshot::channel();
+        let replies = vec![reply];
+        self.lane.take(Request { ask, replies });
         self.lane.decide();
         waiting
+    }
+
+    fn announce(&mut self, stream: &str, key: &str, ask: Increase) -> Waiting {
+        let meta = meta(stream, key);
+        let fingerprint = Fingerprint(fingerprint_of(&ask, Expected::Any));
+        self.ask(Ask::Recall(Box::new(Recall {
+            key: CommandKey::new(&meta.stream, &meta.actor, &meta.command_id),
+            stream: meta.stream,
+            announced: Some(Announced {
+                fingerprint,
+                issued_at: self.issued_at,
+            }),
+        })))
+    }
+
+    fn read(&mut self, stream: &str) -> (Waiting, Found) {
+        let found = Found::default();
+        let ask = Ask::Read {
+            stream: meta(stream, "none").stream,
+            found: found.clone(),
+        };
+        (self.ask(ask), found)
     }
 
     /// Sends the group in the making; answers whether there was one.
@@ -157,13 +202,19 @@ impl World {
 
     /// What an owner that comes later makes of the log.
     fn restored(self) -> Self {
-        let mut next = Self::new();
+        let mut next = Self::with(256, self.remembered_commands);
+        next.times = self.times;
         for batch in self.log.into_iter().filter(|batch| !batch.is_empty()) {
             let mut bytes = at_offset(batch.seal(WRITER, 0, 0), next.end);
             let batch = Batch::read(&mut bytes).unwrap().unwrap();
             next.end = batch.last_offset + 1;
+            for record in batch.records() {
+                let envelope = Envelope::read(record.unwrap().headers());
+                next.times.extend(envelope.map(|envelope| envelope.time));
+            }
             next.lane.replay(&batch).unwrap();
         }
+        next.lane.claim(5);
         next
     }
 }
@@ -175,7 +226,7 @@ fn at_offset(batch: bytes::Bytes, offset: i64) -> bytes::Bytes {
     bytes.into()
 }
 
-fn lane(limit: usize) -> Lane {
+fn lane(limit: usize, remembered_commands: usize) -> Lane {
     let schemas = ContextSchemas::load(
         "counting",
         [(
@@ -188,7 +239,7 @@ fn lane(limit: usize) -> Lane {
     let codec = Arc::new(EventCodec::<Count>::offline(&[&schemas]).unwrap());
     let kinds: Vec<Box<dyn Kind>> = vec![Box::new(Streams::<Counter>::new(codec))];
     let topic = "annals.counting.events.1".to_owned();
-    let mut lane = Lane::new("counting", topic, 0, kinds, limit, 1_000);
+    let mut lane = Lane::new("counting", topic, 0, kinds, limit, remembered_commands);
     lane.claim(5);
     lane
 }
@@ -223,6 +274,38 @@ fn error(waiting: &mut Waiting) -> CommandError {
 
 fn unanswered(waiting: &mut Waiting) -> bool {
     waiting.try_recv() == Err(oneshot::error::TryRecvError::Empty)
+}
+
+fn stopped(waiting: &mut Waiting) -> bool {
+    matches!(error(waiting), CommandError::StreamStopped { .. })
+}
+
+fn counted(found: &Found) -> Counter {
+    let state = found.lock().unwrap().take().unwrap();
+    *state.downcast().unwrap()
+}
+
+/// An event of the counter as its owner would have written it.
+fn push_event(
+    batch: &mut event_log::batch::BatchBuilder,
+    stream: &str,
+    version: StreamVersion,
+    index: u32,
+    count: u32,
+) {
+    let meta = meta(stream, "k");
+    let headers = event_log::envelope::CommandHeaders::new(
+        &meta,
+        "/annals/counting",
+        Fingerprint([0; 16]),
+        None,
+        count as usize,
+        5,
+    );
+    let value = [0, 0, 0, 0, 1, 2, 0];
+    batch.push(meta.stream.as_str().as_bytes(), Some(&value), |writer| {
+        headers.write(writer, "annals.counting.Counted", version, index as usize);
+    });
 }
 
 #[test]
@@ -431,13 +514,166 @@ fn a_refused_group_is_decided_again_one_command_at_a_time() {
 }
 
 #[test]
-fn a_panicking_decider_leaves_the_others_alone() {
+fn a_decider_that_panics_stops_its_stream_and_no_other() {
     let mut world = World::new();
+    let mut before = world.send("a", "0", Increase::Add(1));
     let mut panicked = world.send("a", "1", Increase::Panic);
+    let mut after = world.send("a", "2", Increase::Add(1));
     let mut other = world.send("b", "2", Increase::Add(1));
     world.settle();
+    assert_eq!(version(&mut before), 1);
     assert!(matches!(error(&mut panicked), CommandError::Bug { .. }));
+    assert!(stopped(&mut after));
     assert_eq!(version(&mut other), 1);
+
+    let mut known = world.send("a", "0", Increase::Add(1));
+    let (mut read, _) = world.read("a");
+    world.settle();
+    assert_eq!(version(&mut known), 1, "what was answered stays answered");
+    assert!(stopped(&mut read));
+    let streams: Vec<_> = world
+        .lane
+        .stopped()
+        .map(|(stream, _)| stream.id())
+        .collect();
+    assert_eq!(streams, ["a"]);
+
+    let mut mended = world.restored();
+    let mut again = mended.send("a", "2", Increase::Add(1));
+    mended.settle();
+    assert_eq!(version(&mut again), 2, "the next owner decides anew");
+}
+
+#[test]
+fn a_torn_command_stops_its_stream_and_no_other() {
+    // Cut off at the end of the log, and by another command.
+    for followed in [false, true] {
+        let mut world = World::new();
+        world.send("b", "1", Increase::Add(1));
+        world.settle();
+        let mut torn = event_log::batch::BatchBuilder::default();
+        push_event(&mut torn, "a", StreamVersion(1), 0, 2);
+        world.log.push(torn);
+        if followed {
+            let mut next = event_log::batch::BatchBuilder::default();
+            push_event(&mut next, "c", StreamVersion(1), 0, 1);
+            world.log.push(next);
+        }
+        let mut later = world.restored();
+        let mut on_a = later.send("a", "2", Increase::Add(1));
+        let mut on_b = later.send("b", "2", Increase::Add(1));
+        later.settle();
+        assert!(stopped(&mut on_a));
+        assert_eq!(version(&mut on_b), 2);
+        let mut on_c = later.send("c", "2", Increase::Add(1));
+        later.settle();
+        assert_eq!(version(&mut on_c), if followed { 2 } else { 1 });
+    }
+}
+
+#[test]
+fn an_event_without_its_command_stops_its_stream() {
+    for (index, count) in [(1, 2), (1, 1), (0, 0), (u32::MAX, u32::MAX)] {
+        let mut world = World::new();
+        let mut torn = event_log::batch::BatchBuilder::default();
+        push_event(&mut torn, "a", StreamVersion(1), index, count);
+        world.log.push(torn);
+        let mut later = world.restored();
+        let mut on_a = later.send("a", "2", Increase::Add(1));
+        later.settle();
+        assert!(stopped(&mut on_a), "event {index} of {count}");
+    }
+}
+
+#[test]
+fn the_times_of_a_stream_never_go_back() {
+    let mut world = World::new();
+    for (key, now) in [("1", 5), ("2", 3), ("3", 9)] {
+        world.now = DateTime::from_timestamp_nanos(now * 1_000);
+        world.send("a", key, Increase::Add(1));
+    }
+    world.settle();
+    let mut later = world.restored();
+    later.now = DateTime::from_timestamp_nanos(4_000);
+    later.send("a", "4", Increase::Add(1));
+    later.send("b", "4", Increase::Add(1));
+    later.settle();
+    let times = later.restored().times;
+    let micros: Vec<_> = times.iter().map(|at| at.timestamp_micros()).collect();
+    assert_eq!(micros, [5, 5, 9, 9, 4]);
+}
+
+#[test]
+fn a_command_that_may_have_been_forgotten_is_refused() {
+    let at = |micros| DateTime::from_timestamp_micros(micros).unwrap();
+    let mut world = World::remembering(2);
+    for micros in 1..=4 {
+        world.now = at(micros);
+        world.send("a", &micros.to_string(), Increase::Add(1));
+        world.settle();
+    }
+    let window = world.lane.recorded.forgotten_until();
+    let mut world = world.restored();
+    assert_eq!(world.lane.recorded.forgotten_until(), window);
+    {
+        world.issued_at = Some(at(2));
+        let mut passed = world.send("a", "2", Increase::Add(1));
+        world.issued_at = Some(at(3));
+        let mut known = world.send("a", "3", Increase::Add(1));
+        let mut new = world.send("a", "5", Increase::Add(1));
+        world.issued_at = None;
+        let mut without = world.send("a", "1", Increase::Add(1));
+        world.settle();
+        assert_eq!(
+            error(&mut passed),
+            CommandError::WindowPassed {
+                forgotten_until: at(2)
+            }
+        );
+        assert_eq!(version(&mut known), 3);
+        assert_eq!(version(&mut new), 5);
+        assert_eq!(
+            version(&mut without),
+            6,
+            "who does not say when is decided anew"
+        );
+    }
+}
+
+#[test]
+fn a_read_sees_what_is_under_way_and_waits_for_it() {
+    let mut world = World::new();
+    let (mut unborn, default) = world.read("a");
+    world.settle();
+    assert_eq!(version(&mut unborn), 0);
+    assert_eq!(counted(&default), Counter(0));
+
+    world.send("a", "1", Increase::Add(3));
+    world.send_group();
+    world.send("a", "2", Increase::Add(4));
+    let (mut read, found) = world.read("a");
+    world.acknowledge();
+    assert!(unanswered(&mut read), "what it saw is not acknowledged");
+    world.settle();
+    assert_eq!(version(&mut read), 2);
+    assert_eq!(counted(&found), Counter(7));
+}
+
+#[test]
+fn a_command_that_is_announced_is_prepared_only_if_it_is_not_known() {
+    let mut world = World::new();
+    let mut announced = world.announce("a", "1", Increase::Add(1));
+    assert_eq!(error(&mut announced), CommandError::UnknownCommand);
+    world.send("a", "1", Increase::Add(1));
+    let mut under_way = world.announce("a", "1", Increase::Add(1));
+    let mut other = world.announce("a", "1", Increase::Add(2));
+    assert!(unanswered(&mut under_way));
+    world.settle();
+    let mut recorded = world.announce("a", "1", Increase::Add(1));
+    world.settle();
+    assert_eq!(version(&mut under_way), 1);
+    assert_eq!(version(&mut recorded), 1);
+    assert_eq!(error(&mut other), CommandError::KeyReused);
 }
 
 #[test]
@@ -553,13 +789,33 @@ fn a_record_without_an_envelope_stops_the_stream_that_its_key_names() {
 }
 
 #[test]
-fn a_record_that_names_no_stream_stops_the_restore() {
+fn a_record_that_has_nothing_of_ours_is_passed_over_and_counted() {
+    let mut world = World::new();
+    world.send("a", "1", Increase::Add(1));
+    world.settle();
     let mut foreign = event_log::batch::BatchBuilder::default();
     foreign.push(b"whatever", Some(b"{}"), |_| {});
-    let batch = Batch::read(&mut foreign.seal(WRITER, 0, 0))
-        .unwrap()
-        .unwrap();
-    let refused = lane(1).replay(&batch).unwrap_err().to_string();
+    foreign.push(b"", None, |headers| headers.put("ce_type", b"com.example"));
+    world.log.push(foreign);
+    let mut later = world.restored();
+    let found = later.lane.foreign().unwrap();
+    assert_eq!(
+        (found.records, found.first_offset, found.last_offset),
+        (2, 1, 2)
+    );
+    let mut on_a = later.send("a", "2", Increase::Add(1));
+    later.settle();
+    assert_eq!(version(&mut on_a), 2);
+}
+
+#[test]
+fn what_may_be_left_of_an_event_of_no_stream_stops_the_restore() {
+    let mut torn = event_log::batch::BatchBuilder::default();
+    torn.push(b"whatever", Some(b"{}"), |headers| {
+        headers.put("annals_term", b"1");
+    });
+    let batch = Batch::read(&mut torn.seal(WRITER, 0, 0)).unwrap().unwrap();
+    let refused = lane(1, 1_000).replay(&batch).unwrap_err().to_string();
     assert!(refused.contains("offset 0"), "{refused}");
 }
 

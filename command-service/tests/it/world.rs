@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use command_service::{
-    Acceptance, CommandError, CommandService, Commands, Config, ContextStreams, Expected,
-    Submission,
+    Acceptance, CommandError, CommandService, Commands, Config, ContextStreams, Submission,
 };
 use dev_stack::DevStack;
 use event_log::{
@@ -90,6 +89,8 @@ impl World {
                     && !reason.contains("restoring")
                     && !reason.contains("waiting")
                     && !reason.contains("starting")
+                    && !reason.contains("joining")
+                    && !reason.contains("about to be taken over")
             }) {
                 Some(reason) => {
                     self.stop().await;
@@ -145,12 +146,7 @@ impl World {
             correlation_id: Uuid::nil(),
             causation_id: None,
         };
-        let submission = Submission {
-            meta,
-            expected: Expected::Any,
-            fingerprint: Fingerprint([by as u8; 16]),
-            trace_parent: None,
-        };
+        let submission = Submission::new(meta, Fingerprint([by as u8; 16]));
         self.commands.submit::<Counter>(submission, Add(by)).await
     }
 

@@ -1,12 +1,12 @@
 //! How tasks are commanded over HTTP.
 
 use annals::http::{
-    Accepted, AcceptedBody, CommandRequest, Commands, NoBody, OpenApiRouter, Path, Problem,
-    ToSchema, field, routes,
+    Accepted, AcceptedBody, CommandRequest, Commands, Current, Identity, NoBody, OpenApiRouter,
+    Path, Problem, ToSchema, field, routes,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use crate::{Description, Task, TaskCommand, Title, UserId};
+use crate::{Description, Task, TaskCommand, TaskStatus, Title, UserId};
 
 const ASSIGNERS: &[&str] = &["manager", "admin"];
 
@@ -15,6 +15,7 @@ pub(crate) fn commands() -> OpenApiRouter<Commands> {
         .routes(routes!(create_task))
         .routes(routes!(assign_task))
         .routes(routes!(complete_task))
+        .routes(routes!(show_task_state))
 }
 
 #[derive(Clone, Debug, Deserialize, ToSchema)]
@@ -127,4 +128,48 @@ async fn complete_task(
     commands
         .send::<Task>(&id, TaskCommand::Complete, &request)
         .await
+}
+
+/// A task as its rules see it.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+struct TaskState {
+    status: TaskStatus,
+    /// Who is to do it; of a task that is done, nobody.
+    assignee: Option<String>,
+}
+
+/// Show a task as it is now
+///
+/// From the task's owner, not from a read model: whatever was answered before is in it. `ETag`
+/// is for the next command's `If-Match`.
+#[utoipa::path(
+    get,
+    path = "/v1/tasks/{id}/state",
+    tag = "tasks",
+    params(("id" = String, Path, description = "The task's id")),
+    responses(
+        (status = 200, description = "The task's state", body = TaskState),
+        (status = 404, description = "`not-found`"),
+    ),
+)]
+async fn show_task_state(
+    commands: Commands,
+    caller: Identity,
+    Path(id): Path<String>,
+) -> Result<Current<TaskState>, Problem> {
+    let task = commands.current::<Task>(&id, &caller).await?;
+    Ok(task.map(TaskState::of))
+}
+
+impl TaskState {
+    fn of(task: Task) -> Self {
+        let (status, assignee) = match task {
+            Task::Unknown | Task::Open { assignee: None } => (TaskStatus::Open, None),
+            Task::Open {
+                assignee: Some(user),
+            } => (TaskStatus::Open, Some(user.to_string())),
+            Task::Done => (TaskStatus::Closed, None),
+        };
+        Self { status, assignee }
+    }
 }

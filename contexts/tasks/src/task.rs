@@ -46,6 +46,7 @@ pub enum TaskEvent {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "runtime", derive(annals::http::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum TaskStatus {
     Open,
