@@ -128,11 +128,12 @@ impl Group {
     /// was called. Waits for one that answers.
     pub async fn still_assigns(&self, shard: i32) -> bool {
         let now = Instant::now();
-        let mut heard = self.heard.clone();
-        if heard.wait_for(|asked| *asked > now).await.is_err() {
-            return false;
+        let (mut heard, mut standing) = (self.heard.clone(), self.standing.clone());
+        tokio::select! {
+            heard = heard.wait_for(|asked| *asked > now) => heard.is_ok() && self.assigns(shard),
+            // Nobody is asked any more.
+            _ = standing.wait_for(|standing| standing.left) => false,
         }
-        self.assigns(shard)
     }
 }
 

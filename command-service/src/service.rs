@@ -10,10 +10,7 @@ use event_log::{
     registry::{RegistryClient, RegistryError},
     topics::{Generation, Purpose, TopicError, TopicOptions, ensure_topic},
 };
-use futures::{
-    FutureExt,
-    future::{BoxFuture, join_all},
-};
+use futures::{FutureExt, future::BoxFuture};
 use kernel::{StreamId, Tenant};
 use service_kit::{Readiness, readiness::Component};
 use tokio::{
@@ -282,10 +279,12 @@ async fn hand_over(
     if group.is_alone() || !group.has_joined() {
         return;
     }
-    let taken = statuses.into_iter().map(async |mut status| {
-        let _ = status.wait_for(|it| *it == ShardStatus::Elsewhere).await;
-    });
-    if timeout(HAND_OVER, join_all(taken)).await.is_err() {
+    let taken = async {
+        for mut status in statuses {
+            let _ = status.wait_for(|it| *it == ShardStatus::Elsewhere).await;
+        }
+    };
+    if timeout(HAND_OVER, taken).await.is_err() {
         tracing::warn!("ended with shards that no other node has taken over");
     }
 }

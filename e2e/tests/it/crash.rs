@@ -51,27 +51,3 @@ async fn a_command_service_that_is_asked_to_end_answers_what_it_took() {
     let commands = load.end().await;
     assert_exactly_once(&app, &commands).await;
 }
-
-#[tokio::test]
-async fn whoever_takes_over_has_every_answer_and_the_deposed_has_none() {
-    let app = TestApp::start().await;
-    let company = app.new_company();
-    let (mia, polly) = (company.manager("mia"), company.worker("polly"));
-    let commands = Load::begin(&mia, &polly, 4).end().await;
-
-    let successor = app.another_command_service();
-    app.run(&successor);
-    successor.until_ready().await;
-    // It learns of it when it asks the log, which it does before every answer.
-    let deposed = mia.create_task("x");
-    deposed.send().await.is_problem(503, "not-served");
-    app.commands.until_not_ready("").await;
-
-    let commands: Vec<_> = commands
-        .into_iter()
-        .map(|(command, answer)| (command.to(successor.address), answer))
-        .collect();
-    assert_exactly_once(&app, &commands).await;
-    let deposed = deposed.to(successor.address).send().await;
-    assert!(!deposed.succeeded().is_replayed());
-}
