@@ -2,7 +2,8 @@
 //!
 //! [`run`] starts a [`world`] of three brokers behind [`proxy`]s and some command services, lets the [`load`] begin and
 //! the [`nemesis`] rage, mends everything, sees the clients' last operations through, and has the [`checker`] compare
-//! the brokers' [`log`] with the clients' [`history`]. The [`report`] says what happened.
+//! the brokers' [`log`] with the clients' [`history`]. In the end come [`trespass`]es, which stop shards by design. The
+//! [`report`] says what happened.
 
 pub mod checker;
 pub mod history;
@@ -13,13 +14,14 @@ pub mod nemesis;
 pub mod proxy;
 pub mod report;
 pub mod seed;
+pub mod trespass;
 pub mod world;
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use checker::check;
+use checker::{Rule, check};
 use history::Clock;
 use load::Load;
 use nemesis::{Fault, Nemesis};
@@ -39,6 +41,8 @@ pub struct Plan {
     /// Each client waits up to so long between two operations.
     pub pause: Duration,
     pub faults: Vec<Fault>,
+    /// Whether somebody else writes into our topics in the end.
+    pub trespass: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +60,7 @@ pub async fn run(plan: &Plan) -> Result<Report, ChaosError> {
     let mut dice = Dice::new(plan.seed);
     let world = World::start(plan.nodes).await?;
     let clock = Clock::begin();
-    let load = Load::begin(&world, clock, plan.clients, plan.pause, &mut dice);
+    let load = Load::begin(&world, clock, plan.clients, plan.pause, None, &mut dice);
     let nemesis = Nemesis::new(&world, clock, dice.split());
     let record = nemesis
         .rage(Instant::now() + plan.duration, &plan.faults)
@@ -70,12 +74,12 @@ pub async fn run(plan: &Plan) -> Result<Report, ChaosError> {
         }
     }
     recovery.ready_after = mended.elapsed();
-    let history = load.end(RECOVERED_WITHIN).await;
+    let mut history = load.end(RECOVERED_WITHIN).await;
     recovery.answered_after = mended.elapsed();
 
-    let log = world.read_log().await?;
+    let mut log = world.read_log().await?;
     let findings = check(&log, &history, &[]);
-    let report = Report {
+    let mut report = Report {
         plan: plan.clone(),
         record,
         recovery,
@@ -83,7 +87,19 @@ pub async fn run(plan: &Plan) -> Result<Report, ChaosError> {
         clients: report::ClientFigures::of(&history),
         findings,
         connections: world.proxies.iter().map(|it| it.connections()).collect(),
+        aftermath: None,
     };
+    if plan.trespass {
+        let mut trespasses = world.trespass(clock, plan.clients, &mut dice).await;
+        history.append(&mut trespasses.history);
+        log = world.read_log().await?;
+        let mut findings = check(&log, &history, &trespasses.places());
+        // The clients gave up what the stopped shards did not answer.
+        findings
+            .violations
+            .retain(|violation| violation.rule != Rule::Progress);
+        report.aftermath = Some((trespasses, findings));
+    }
     let kept = match report.holds() {
         true => None,
         false => Some(report.keep(&world, &log, &history)),

@@ -58,6 +58,7 @@ async fn main() -> ExitCode {
         clients,
         pause: Duration::from_millis(pause_ms),
         faults,
+        trespass: true,
     };
     match chaos::run(&plan).await {
         Ok(report) => {

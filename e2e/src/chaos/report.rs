@@ -10,10 +10,11 @@ use std::{
 
 use super::{
     Plan,
-    checker::Findings,
+    checker::{Findings, Violation},
     history::{Answer, Moment, Operation},
     log::Log,
     nemesis::{Fault, Record},
+    trespass::Trespasses,
     world::World,
 };
 
@@ -26,6 +27,8 @@ pub struct Report {
     pub findings: Findings,
     /// For each broker: through its proxy, and ended by it.
     pub connections: Vec<(u64, u64)>,
+    /// What came of the trespasses, and what the check found after them.
+    pub aftermath: Option<(Trespasses, Findings)>,
 }
 
 /// What happened once nothing was broken any more.
@@ -60,14 +63,23 @@ pub struct ClientFigures {
 impl Report {
     /// Whether everything is as it was promised.
     pub fn holds(&self) -> bool {
-        self.findings.violations.is_empty() && self.recovery.failed.is_empty()
+        let aftermath = self.aftermath.as_ref();
+        self.violations().next().is_none()
+            && self.recovery.failed.is_empty()
+            && aftermath.is_none_or(|(trespasses, _)| trespasses.failed.is_empty())
+    }
+
+    fn violations(&self) -> impl Iterator<Item = &Violation> {
+        let aftermath = self.aftermath.iter().map(|(_, findings)| findings);
+        let findings = [&self.findings].into_iter().chain(aftermath);
+        findings.flat_map(|findings| &findings.violations)
     }
 
     /// Writes down what somebody needs who looks for the reason; says where.
     pub fn keep(&self, world: &World, log: &Log, history: &[Operation]) -> PathBuf {
         let folder = std::env::temp_dir().join(format!("annals-chaos-{}", std::process::id()));
         let mut violations = String::new();
-        for violation in &self.findings.violations {
+        for violation in self.violations() {
             let _ = writeln!(violations, "{:?}: {}", violation.rule, violation.what);
         }
         let mut files = vec![
@@ -141,12 +153,13 @@ impl ClientFigures {
         self.took.get(at).map_or(0, |(took, _)| *took)
     }
 
-    /// The longest that a command took which was under way between these moments.
+    /// The longest that a command waited for its answer between these moments.
     fn longest(&self, began: Moment, ended: Moment) -> Moment {
-        let longest_first = self.took.iter().rev();
-        let mut during =
-            longest_first.filter(|(took, from)| *from <= ended && from + took >= began);
-        during.next().map_or(0, |(took, _)| *took)
+        let waited = self.took.iter().map(|(took, from)| {
+            let to = (from + took).min(ended);
+            to.saturating_sub(*(from.max(&began)))
+        });
+        waited.max().unwrap_or_default()
     }
 }
 
@@ -168,11 +181,12 @@ impl fmt::Display for Report {
         self.write_clients(f)?;
         self.write_log(f)?;
         self.write_recovery(f)?;
-        for (rule, count) in self.findings.by_rule() {
-            writeln!(f, "VIOLATED {count} times: {rule:?}")?;
+        self.write_aftermath(f)?;
+        for violation in self.violations().take(20) {
+            writeln!(f, "VIOLATED {:?}: {}", violation.rule, violation.what)?;
         }
-        for violation in self.findings.violations.iter().take(20) {
-            writeln!(f, "  {:?}: {}", violation.rule, violation.what)?;
+        if let more @ 1.. = self.violations().count().saturating_sub(20) {
+            writeln!(f, "and {more} more violations")?;
         }
         writeln!(f, "{}", if self.holds() { "HOLDS" } else { "FAILS" })
     }
@@ -183,7 +197,7 @@ impl Report {
         let counts = self.record.by_fault();
         writeln!(
             f,
-            "{} faults; longest that a command took which was under way then:",
+            "{} faults; how often, and how long the most patient command waited meanwhile:",
             self.record.faults.len()
         )?;
         for fault in &self.plan.faults {
@@ -266,6 +280,39 @@ impl Report {
             recovery.answered_after.as_secs_f64()
         )?;
         for failed in &recovery.failed {
+            writeln!(f, "  FAILED: {failed}")?;
+        }
+        Ok(())
+    }
+
+    fn write_aftermath(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((trespasses, findings)) = &self.aftermath else {
+            return Ok(());
+        };
+        writeln!(f, "\nsomebody wrote past the owners:")?;
+        for trespass in &trespasses.all {
+            let what = trespass.what;
+            let place = &trespass.place;
+            match &trespass.noticed {
+                Some((after, said)) => writeln!(
+                    f,
+                    "  {what}, at {place}: noticed after {:.2} s: {said}",
+                    after.as_secs_f64()
+                )?,
+                None => writeln!(f, "  {what}, at {place}: NOT NOTICED")?,
+            }
+        }
+        writeln!(
+            f,
+            "meanwhile {} answers by the other shards; {} by these once the nodes were started again\n\
+             checked again: {} answers, {} commands in the log, {} foreign records passed over",
+            trespasses.answered_elsewhere,
+            trespasses.answered_again,
+            findings.answers,
+            findings.commands_in_log,
+            findings.foreign
+        )?;
+        for failed in &trespasses.failed {
             writeln!(f, "  FAILED: {failed}")?;
         }
         Ok(())

@@ -9,10 +9,11 @@ async fn nothing_acknowledged_is_lost_doubled_or_contradicted_whatever_breaks() 
     let plan = Plan {
         seed: 4,
         duration: Duration::from_secs(40),
-        nodes: 1,
+        nodes: 3,
         clients: 64,
         pause: Duration::from_millis(200),
         faults: FAULTS.to_vec(),
+        trespass: true,
     };
     let report = chaos::run(&plan).await.unwrap();
     assert!(report.holds(), "{report}");

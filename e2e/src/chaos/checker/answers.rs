@@ -284,7 +284,7 @@ impl<'a> StreamCheck<'a> {
                 }
             }
             Answer::KeyReused => match own {
-                Some(own) if own.last() <= newest && !is_of(own, operation, self.stream) => {
+                Some(own) if own.last() <= newest && self.is_anothers(own, operation) => {
                     Ok(Some(own.last()))
                 }
                 _ => untrue("the key belongs to no other command"),
@@ -315,6 +315,15 @@ impl<'a> StreamCheck<'a> {
             .possible
             .partition_point(|possible| *possible <= moment);
         versions.saturating_sub(1) as u64
+    }
+
+    /// Whether somebody sent this command who asked for something else, or expected another version.
+    fn is_anothers(&self, command: &Command, operation: &Operation) -> bool {
+        let differs =
+            |it: &Operation| (&it.ask, it.expected) != (&operation.ask, operation.expected);
+        let same_key = |it: &Operation| (&it.actor, &it.key) == (&operation.actor, &operation.key);
+        let mut others = self.operations.iter();
+        others.any(|it| same_key(it) && differs(it) && is_of(command, it, self.stream))
     }
 
     fn state(&self, version: u64) -> Option<&Task> {

@@ -473,6 +473,11 @@ fn a_key_used_again_for_the_same_thing_is_the_same_command() {
     story.ask("k2", "user:mia", assign("bo"), accepted(3, 1, 3, true));
     story.history.last_mut().unwrap().expected = Some(2);
     assert_eq!(story.rules_broken(), BTreeMap::new());
+    // Another expected version is another command.
+    story.ask("k2", "user:mia", assign("bo"), Answer::KeyReused);
+    assert_eq!(story.rules_broken(), BTreeMap::new());
+    story.history.last_mut().unwrap().expected = Some(2);
+    assert!(!story.rules_broken().is_empty());
 }
 
 #[test]
