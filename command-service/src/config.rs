@@ -24,6 +24,9 @@ pub struct Config {
     /// How long a request waits for a shard that nobody serves just now, before it gets 503
     /// `not-served`.
     pub hand_over_wait_ms: u64,
+    /// Brokers that remember for less than this whom they have to refuse are no ground to start
+    /// on: it must be longer than any outage.
+    pub least_fence_lifetime_ms: u64,
 }
 
 impl Default for Config {
@@ -36,6 +39,7 @@ impl Default for Config {
             remembered_commands: 100_000,
             answer_within_ms: 10_000,
             hand_over_wait_ms: 1_000,
+            least_fence_lifetime_ms: 3_600_000,
         }
     }
 }

@@ -8,6 +8,7 @@ use event_log::{
     cluster::Cluster,
     group::GroupError,
     registry::{RegistryClient, RegistryError},
+    self_test::{SelfTestError, self_test},
     topics::{Generation, Purpose, TopicError, TopicOptions, ensure_topic},
 };
 use futures::{FutureExt, future::BoxFuture};
@@ -53,6 +54,8 @@ pub enum StartError {
     Codec(#[from] CodecError),
     #[error(transparent)]
     Broker(#[from] BrokerError),
+    #[error(transparent)]
+    SelfTest(#[from] SelfTestError),
     #[error(
         "{0}: each node needs an address of its own, which others reach it at; see \
          ANNALS_COMMANDS__ADVERTISE"
@@ -75,9 +78,9 @@ impl StartError {
             Self::Codec(CodecError::Registry(error)) => {
                 error.is_temporary() || matches!(error, RegistryError::Unknown { .. })
             }
-            Self::Broker(BrokerError::Cluster(_) | BrokerError::Wire(_)) => true,
-            Self::Broker(_)
-            | Self::Codec(_)
+            Self::Broker(error) => error.is_temporary(),
+            Self::SelfTest(error) => error.is_temporary(),
+            Self::Codec(_)
             | Self::Replaced(_)
             | Self::Group(_)
             | Self::DuplicateKind { .. }
@@ -240,6 +243,7 @@ impl CommandService {
         )
         .await?;
         let mut contexts = Vec::new();
+        let mut topics = vec![owners];
         for context in &self.contexts {
             let topic = self.generation.events_topic(context.context());
             ensure_topic(
@@ -254,10 +258,14 @@ impl CommandService {
                 name: context.context().to_owned(),
                 kinds: context.connect(&self.registry).await?,
             });
+            topics.push(topic);
         }
+        let at_least = Duration::from_millis(self.config.least_fence_lifetime_ms);
+        let fence_lifetime = fence_lifetime(&self.kafka, at_least).await?;
+        self_test(&self.kafka, &self.generation, &topics, self.topics).await?;
         Ok(Prepared {
             contexts,
-            fence_lifetime: fence_lifetime(&self.kafka).await?,
+            fence_lifetime,
         })
     }
 }

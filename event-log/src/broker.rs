@@ -28,10 +28,39 @@ pub enum BrokerError {
     Refused { broker: i32, code: i16 },
     #[error("broker {broker} does not tell its {setting}")]
     Untold { broker: i32, setting: &'static str },
+    #[error(
+        "broker {broker} forgets after {found:?} whom it has to refuse ({setting}={}); it has to \
+         remember for {at_least:?} at least, longer than any outage: set {setting} in the \
+         configuration of every broker",
+        found.as_millis()
+    )]
+    Forgets {
+        broker: i32,
+        setting: &'static str,
+        found: Duration,
+        at_least: Duration,
+    },
+}
+
+impl BrokerError {
+    /// Whether trying again later may help, with nobody changing anything.
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Cluster(error) => error.is_temporary(),
+            Self::Wire(error) => error.is_temporary(),
+            Self::Refused { .. } | Self::Untold { .. } | Self::Forgets { .. } => false,
+        }
+    }
 }
 
 /// For how long a fence holds without being renewed: the shortest that any broker is set to.
-pub async fn fence_lifetime(cluster: &Cluster) -> Result<Duration, BrokerError> {
+///
+/// # Errors
+/// `Forgets` where that is less than `at_least`.
+pub async fn fence_lifetime(
+    cluster: &Cluster,
+    at_least: Duration,
+) -> Result<Duration, BrokerError> {
     const BROKER: i8 = 4;
     let mut shortest = Duration::MAX;
     for (broker, mut connection) in cluster.connect_all().await? {
@@ -55,7 +84,16 @@ pub async fn fence_lifetime(cluster: &Cluster) -> Result<Duration, BrokerError> 
                 .find(|config| config.name.as_str() == setting)
                 .and_then(|config| config.value.as_deref()?.parse().ok())
                 .ok_or(BrokerError::Untold { broker, setting })?;
-            shortest = shortest.min(Duration::from_millis(lifetime_ms));
+            let found = Duration::from_millis(lifetime_ms);
+            if found < at_least {
+                return Err(BrokerError::Forgets {
+                    broker,
+                    setting,
+                    found,
+                    at_least,
+                });
+            }
+            shortest = shortest.min(found);
         }
     }
     Ok(shortest)

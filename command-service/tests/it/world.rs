@@ -120,7 +120,11 @@ impl World {
             registry,
             generation: generation.clone(),
             topics: TopicOptions::default(),
-            config: Config::default(),
+            config: Config {
+                // Some of the brokers here forget soon, to be waited for.
+                least_fence_lifetime_ms: 1,
+                ..Config::default()
+            },
             contexts: vec![ContextStreams::new(Arc::new(schemas)).stream::<Counter>()],
         };
         let (commands, running) = service.start(&readiness, shutdown.clone()).unwrap();

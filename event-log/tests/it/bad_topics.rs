@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use event_log::{
     batch::BatchBuilder,
+    broker::fence_lifetime,
     cluster::Cluster,
     fetch::PartitionReader,
     self_test::{SelfTestError, self_test},
@@ -277,6 +278,19 @@ async fn more_partitions_are_refused_although_all_topics_and_the_settings_have_t
     .await;
     assert!(said.contains("was written with 2 partitions"), "{said}");
     assert!(said.contains("this process has 3 partitions"), "{said}");
+}
+
+#[tokio::test]
+async fn brokers_that_forget_too_soon_are_refused() {
+    let cluster = Cluster::new(dev_stack::shared().await.kafka());
+    let hour = Duration::from_secs(3_600);
+    let day = 24 * hour;
+    assert_eq!(fence_lifetime(&cluster, hour).await.unwrap(), day);
+    let error = fence_lifetime(&cluster, 2 * day).await.unwrap_err();
+    assert!(!error.is_temporary());
+    let said = error.to_string();
+    assert!(said.contains("producer.id.expiration.ms=86400000"), "{said}");
+    assert!(said.contains("for 172800s at least"), "{said}");
 }
 
 async fn produce_one(world: &World, topic: &str, value: u64) {
