@@ -134,7 +134,9 @@ impl Shard {
         }
         // The last one is the owners topic's: without it, no lane can prove that it still owns.
         let (owners, lanes) = self.troubles.split_last().unwrap_or((&None, &[]));
-        let reasons = lanes.iter().map(|lane| lane.clone().or_else(|| owners.clone()));
+        let reasons = lanes
+            .iter()
+            .map(|lane| lane.clone().or_else(|| owners.clone()));
         ShardStatus::Troubled(reasons.collect())
     }
 

@@ -1,16 +1,17 @@
 //! From nothing to an owner: take over, restore, claim.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc};
 
 use event_log::{
     append::Appender,
     awake::Awake,
     batch::Batch,
-    fence::{TakeOver, take_over},
+    fence::{TakeOver, take_over_while},
     fetch::PartitionReader,
 };
 use futures::{
     StreamExt,
+    future::BoxFuture,
     stream::{self, BoxStream, FuturesUnordered, SelectAll},
 };
 use tokio::{sync::watch, time::Instant};
@@ -19,10 +20,7 @@ use super::{
     Fence, OwnerError, Shard, ShardSettings, ShardStatus,
     predecessors::{Claim, Predecessors},
 };
-use crate::lane::Lane;
-
-/// Who was away for longer may have lost the shard to another node.
-pub(super) const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
+use crate::{lane::Lane, membership::SESSION};
 
 impl Shard {
     pub(super) async fn start(
@@ -40,9 +38,16 @@ impl Shard {
         topics.push(owners_topic.clone());
         let transactional_id = generation.transactional_id(partition);
         let lifetime = settings.fence_lifetime;
-        let awake = Awake::new(SESSION_TIMEOUT, lifetime / 2);
+        // Who was away for longer than a session may have lost the shard to another node.
+        let awake = Awake::new(SESSION, lifetime / 2);
         status.send_replace(ShardStatus::Starting("taking over".into()));
-        let taking = take_over(&settings.cluster, &transactional_id, &topics, partition);
+        let group = settings.group.clone();
+        let still_assigned = move || -> BoxFuture<'static, bool> {
+            let group = group.clone();
+            Box::pin(async move { group.still_assigns(partition).await })
+        };
+        let (cluster, id) = (&settings.cluster, &transactional_id);
+        let taking = take_over_while(&still_assigned, cluster, id, &topics, partition);
         let taken = awake.during(taking).await?;
 
         let mut shard = Self {
@@ -54,7 +59,7 @@ impl Shard {
                 writer: taken.writer,
             }),
             awake: awake.clone(),
-            endpoint: settings.config.address.clone(),
+            endpoint: settings.group.address().to_owned(),
             renew_every: lifetime / 3,
             renew_at: Instant::now() + lifetime / 3,
             renewing: false,
@@ -107,6 +112,17 @@ impl Shard {
             };
             reader.read_to_marker(marker, replay).await?;
             replayed?;
+            if let Some(foreign) = lane.foreign() {
+                tracing::warn!(
+                    topic = lane.topic(),
+                    partition,
+                    records = foreign.records,
+                    "passed over {} records that are not ours, at offsets {} to {}",
+                    foreign.records,
+                    foreign.first_offset,
+                    foreign.last_offset
+                );
+            }
             ends.push(reader.next_offset());
             self.lanes.push(lane);
         }
@@ -123,7 +139,8 @@ impl Shard {
         for (index, end) in ends.into_iter().enumerate() {
             let topic = self.lanes[index].topic().to_owned();
             let appender = self.appender(settings, &topic, taken, end, &ids);
-            self.appenders.push(Some(appender.waits_out_pauses(&self.awake)));
+            self.appenders
+                .push(Some(appender.waits_out_pauses(&self.awake)));
         }
         let owners = self.appender(settings, &owners_topic, taken, reader.next_offset(), &ids);
         self.owners = Some(owners.proves_ownership(&self.awake));

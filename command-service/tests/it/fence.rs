@@ -1,25 +1,32 @@
 //! The fence outlives the brokers' memory, because its owner renews it.
 
+use std::{thread, time::Duration};
+
 use command_service::CommandError;
 use dev_stack::{DevStack, Options, new_temporary_folder};
 use event_log::{
     append::{AppendError, Appender},
-    batch::BatchBuilder,
+    batch::{Batch, BatchBuilder},
     cluster::Cluster,
-    fence::take_over,
+    fence::{TakeOver, take_over},
     fetch::PartitionReader,
-    topics::{Purpose, TopicOptions, ensure_topic},
+    topics::{Generation, Purpose, TopicOptions, ensure_topic},
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 
 use crate::world::{World, generation};
 
-/// A stack whose broker forgets producers that have written nothing for 1.5 s.
+/// Far above what any condition here takes; it ends a test that waits in vain.
+const AT_MOST: Duration = Duration::from_secs(90);
+
+/// For so long the broker of these tests remembers producers that write nothing.
+const REMEMBERED_MS: u64 = 3_000;
+
 async fn forgetful() -> DevStack {
     let mut options = Options::new(new_temporary_folder());
     let setting = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     options.kafka_settings = vec![
-        setting("producer.id.expiration.ms", "1500"),
+        setting("producer.id.expiration.ms", &REMEMBERED_MS.to_string()),
         setting("producer.id.expiration.check.interval.ms", "100"),
     ];
     DevStack::start(options).await.unwrap()
@@ -132,6 +139,273 @@ async fn a_shard_whose_claim_is_older_than_its_log_is_not_served() {
         .until_not_ready()
         .await;
     assert!(refused.contains("younger than the log"), "{refused}");
+}
+
+/// The coordinator gave the shard's owner another producer id than the one that claimed, as when
+/// it has lost its memory: nobody's take-over fences the one before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_predecessor_that_nobody_has_fenced_keeps_the_shard_from_being_served() {
+    let stack = dev_stack::shared().await;
+    let shard = Foreign::new(stack).await;
+    let mut before = shard.claim().await;
+
+    let refused = World::try_start(stack, shard.generation.clone())
+        .await
+        .until_not_ready()
+        .await;
+    let (id, epoch) = (before.identity.writer.id, before.identity.writer.epoch);
+    let who = format!("producer {id} epoch {epoch}");
+    assert!(refused.contains(&who), "{refused}");
+    assert!(refused.contains("may still append"), "{refused}");
+    assert!(refused.contains("kafka-transactions.sh abort"), "{refused}");
+
+    // In one of two partitions it is not enough.
+    shard.take_over(&shard.topics[..1]).await;
+    let refused = World::try_start(stack, shard.generation.clone())
+        .await
+        .until_not_ready()
+        .await;
+    let open = format!("no marker in {} fences", shard.topics[1]);
+    assert!(refused.contains(&open), "{refused}");
+
+    shard.take_over(&shard.topics).await;
+    let world = World::start(stack, shard.generation.clone()).await;
+    world.add("a", "1", 1).await.unwrap();
+    let late = before.append(b"main/counter/a", b"late").await;
+    assert!(matches!(late, Err(AppendError::Fenced { .. })), "{late:?}");
+    world.stop().await;
+}
+
+/// After a week of downtime the coordinator knows nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_predecessor_that_was_silent_for_too_long_locks_nobody_out() {
+    let stack = forgetful().await;
+    let shard = Foreign::new(&stack).await;
+    shard.claim().await;
+    let served = async {
+        loop {
+            let world = World::try_start(&stack, shard.generation.clone()).await;
+            loop {
+                match world.add("a", "1", 1).await {
+                    Ok(_) => return world,
+                    Err(error) if error.to_string().contains("may still append") => break,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                }
+            }
+            world.stop().await;
+        }
+    };
+    let world = timeout(AT_MOST, served).await.unwrap();
+    world.stop().await;
+    stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewed_owner_claims_again() {
+    let stack = forgetful().await;
+    let world = World::start(&stack, generation()).await;
+    let claims = claims(&world, 3).await;
+    assert!(claims.is_sorted_by_key(|claim| claim.epoch));
+    assert!(claims[0].epoch < claims[1].epoch && claims[1].epoch < claims[2].epoch);
+
+    world.add("a", "1", 1).await.unwrap();
+    let topic = world.generation.events_topic("counting");
+    let mut reader = PartitionReader::new(&world.kafka, &topic, 0, 0);
+    let term = loop {
+        let batches = reader.next_batches().await.unwrap();
+        let mut events = batches.iter().filter(|batch| !batch.control);
+        if let Some(event) = events.next() {
+            let record = event.records().next().unwrap().unwrap();
+            let term = record.headers().find(|(name, _)| *name == "annals_term");
+            let term: i64 = std::str::from_utf8(term.unwrap().1)
+                .unwrap()
+                .parse()
+                .unwrap();
+            break term;
+        }
+    };
+    assert!(term >= claims[2].offset, "the term of an earlier claim");
+    world.stop().await;
+    stack.stop().await;
+}
+
+/// Everything of this process runs on one thread here, which stops.
+#[tokio::test]
+async fn after_a_pause_longer_than_a_session_the_owner_proves_that_it_still_is_one() {
+    let stack = dev_stack::shared().await;
+    let world = World::start(stack, generation()).await;
+    world.add("a", "1", 1).await.unwrap();
+    thread::sleep(Duration::from_millis(6_500));
+    let mut reader = owners_reader(&world);
+    let barrier = async {
+        loop {
+            let batches = reader.next_batches().await.unwrap();
+            let mut records = batches.iter().flat_map(Batch::records).map(Result::unwrap);
+            if records.any(|record| record.key.as_deref() == Some(b"barrier")) {
+                return;
+            }
+        }
+    };
+    timeout(AT_MOST, barrier).await.unwrap();
+    world.stop().await;
+}
+
+/// Transactional writers leave markers, and records that the fence knows nothing of.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_writer_stops_the_shard_by_name_and_a_restart_goes_on_behind_it() {
+    let stack = dev_stack::shared().await;
+    let shard = Foreign::new(stack).await;
+    let world = World::start(stack, shard.generation.clone()).await;
+    world.add("a", "1", 1).await.unwrap();
+
+    let mut foreign = shard.writer(&shard.topics[0]).await;
+    let offset = foreign.append(b"main/counter/x", b"{}").await.unwrap();
+    foreign.append(b"no stream of ours", b"{}").await.unwrap();
+    // Its event is in the log, but nobody is told so by an owner that was written past.
+    world.add("a", "2", 1).await.unwrap_err();
+    let stopped = world.until_not_ready().await;
+    let id = foreign.identity.marker.id;
+    let who = format!("a transaction marker of producer {id} epoch");
+    assert!(stopped.contains(&who), "{stopped}");
+    let at = format!("offset {} has", offset - 1);
+    assert!(stopped.contains(&at), "{stopped}");
+
+    let world = World::start(stack, shard.generation.clone()).await;
+    let again = world.add("a", "2", 1).await.unwrap();
+    assert!(again.repeated && again.version.0 == 2);
+    assert_eq!(world.add("a", "3", 1).await.unwrap().version.0, 3);
+    let other = world.add("x", "1", 1).await;
+    assert!(
+        matches!(other, Err(CommandError::StreamStopped { .. })),
+        "{other:?}"
+    );
+
+    // Again while serving. Its markers are known by now, but no record of it is let pass; it has
+    // been written past itself.
+    foreign.append(b"main/counter/y", b"{}").await.unwrap_err();
+    world.add("a", "4", 1).await.unwrap_err();
+    let stopped = world.until_not_ready().await;
+    let epoch = foreign.identity.writer.epoch;
+    let who = format!("has records of producer {id} epoch {epoch}");
+    assert!(stopped.contains(&who), "{stopped}");
+    let world = World::start(stack, shard.generation.clone()).await;
+    assert!(world.add("a", "4", 1).await.unwrap().repeated);
+    world.stop().await;
+}
+
+/// Somebody whom the shard's coordinator does not know by the shard's name.
+struct Foreign {
+    kafka: Cluster,
+    generation: Generation,
+    topics: [String; 2],
+}
+
+struct Writer {
+    identity: TakeOver,
+    appender: Appender,
+    _trouble: watch::Receiver<Option<String>>,
+}
+
+impl Foreign {
+    async fn new(stack: &DevStack) -> Self {
+        let (kafka, generation) = (Cluster::new(stack.kafka()), generation());
+        let topics = [
+            generation.events_topic("counting"),
+            generation.owners_topic(),
+        ];
+        for (topic, purpose) in topics.iter().zip([Purpose::Events, Purpose::Owners]) {
+            ensure_topic(&kafka, topic, purpose, 1, TopicOptions::default())
+                .await
+                .unwrap();
+        }
+        Self {
+            kafka,
+            generation,
+            topics,
+        }
+    }
+
+    async fn take_over(&self, topics: &[String]) -> TakeOver {
+        let id = format!("foreign.{}", self.generation.name);
+        take_over(&self.kafka, &id, topics, 0).await.unwrap()
+    }
+
+    /// Leaves a marker in the topic, and may append behind it.
+    async fn writer(&self, topic: &str) -> Writer {
+        let topics = [topic.to_owned()];
+        let identity = self.take_over(&topics).await;
+        self.writer_as(identity, topic).await
+    }
+
+    async fn writer_as(&self, identity: TakeOver, topic: &str) -> Writer {
+        let mut reader = PartitionReader::new(&self.kafka, topic, 0, 0);
+        reader
+            .read_to_marker(identity.marker, |_| {})
+            .await
+            .unwrap();
+        let (told, trouble) = watch::channel(None);
+        let end = reader.next_offset();
+        let appender = Appender::new(&self.kafka, topic, 0, identity.writer, end, told);
+        Writer {
+            identity,
+            appender,
+            _trouble: trouble,
+        }
+    }
+
+    /// Owns the shard by its claim.
+    async fn claim(&self) -> Writer {
+        let identity = self.take_over(&self.topics).await;
+        let TakeOver { writer, .. } = identity;
+        let claim = format!(
+            r#"{{"endpoint":"127.0.0.1:1","producer_id":{},"epoch":{}}}"#,
+            writer.id, writer.epoch
+        );
+        let mut owners = self.writer_as(identity, &self.topics[1]).await;
+        owners.append(b"claim", claim.as_bytes()).await.unwrap();
+        self.writer_as(identity, &self.topics[0]).await
+    }
+}
+
+impl Writer {
+    async fn append(&mut self, key: &[u8], value: &[u8]) -> Result<i64, AppendError> {
+        let mut batch = BatchBuilder::default();
+        batch.push(key, Some(value), |_| {});
+        self.appender.append(batch).await
+    }
+}
+
+struct Claim {
+    offset: i64,
+    epoch: i16,
+}
+
+/// The first so many claims.
+async fn claims(world: &World, count: usize) -> Vec<Claim> {
+    let mut reader = owners_reader(world);
+    let mut claims = Vec::new();
+    let read = async {
+        while claims.len() < count {
+            for batch in reader.next_batches().await.unwrap() {
+                for record in batch.records().map(Result::unwrap) {
+                    if !batch.control && record.key.as_deref() == Some(b"claim") {
+                        let claim = record.value.unwrap();
+                        let claim: serde_json::Value = serde_json::from_slice(&claim).unwrap();
+                        assert_eq!(claim["producer_id"], batch.producer.id);
+                        assert_eq!(claim["epoch"], batch.producer.epoch);
+                        let (offset, epoch) = (record.offset, batch.producer.epoch);
+                        claims.push(Claim { offset, epoch });
+                    }
+                }
+            }
+        }
+    };
+    timeout(AT_MOST, read).await.unwrap();
+    claims
+}
+
+fn owners_reader(world: &World) -> PartitionReader {
+    PartitionReader::new(&world.kafka, &world.generation.owners_topic(), 0, 0)
 }
 
 /// Reads until so many take-overs and renewals have left their marker.

@@ -237,7 +237,10 @@ async fn a_foreign_marker_between_our_batches_is_noticed() {
     let AppendError::Diverged { what, .. } = &error else {
         panic!("{error}");
     };
-    let who = format!("a transaction marker of producer {} epoch {}", other.id, other.epoch);
+    let who = format!(
+        "a transaction marker of producer {} epoch {}",
+        other.id, other.epoch
+    );
     assert!(what.contains(&who), "{what}");
 }
 

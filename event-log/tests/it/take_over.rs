@@ -20,9 +20,7 @@ use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
     proxy::{Fault, Kind, Proxy},
-    raw::{
-        add_partition_to_txn, batch, init_producer_id, produce, use_up_epochs, write_marker,
-    },
+    raw::{add_partition_to_txn, batch, init_producer_id, produce, use_up_epochs, write_marker},
     shard::{Entry, PARTITION, Shard, in_time},
 };
 
