@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use event_log::{
-    cluster::Cluster,
+    cluster::{Cluster, Login, Mechanism, Security, SecurityError, Tls},
     topics::{DEFAULT_PARTITIONS, Generation, TopicOptions},
 };
 use serde::Deserialize;
 use service_kit::{
-    DevKey, SecretUrl, Verifier, config::ConfigError, dev_key::DevKeyError, telemetry::LogConfig,
+    DevKey, Secret, SecretUrl, Verifier, config::ConfigError, dev_key::DevKeyError, telemetry::LogConfig,
 };
 
 /// The settings of every role. Nested ones are set as `ANNALS_COMMANDS__ADDRESS`.
@@ -18,6 +18,7 @@ pub struct Settings {
     /// Kafka's bootstrap addresses, `host:port`, comma-separated. `annals up`
     /// starts a private one when this is not set.
     pub kafka: Option<String>,
+    pub kafka_security: KafkaSecurity,
     /// `postgres://user@host:port/database`; `annals up` starts a private one
     /// when this is not set.
     pub postgres: Option<SecretUrl>,
@@ -46,6 +47,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             kafka: None,
+            kafka_security: KafkaSecurity::default(),
             postgres: None,
             registry: None,
             generation: "1".into(),
@@ -61,6 +63,21 @@ impl Default for Settings {
             schema_registry: RegistrySettings::default(),
         }
     }
+}
+
+/// How Kafka is reached: by default in the clear and without a login.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct KafkaSecurity {
+    /// Speak TLS, with brokers whose certificates name the hosts that they are reached at.
+    pub tls: bool,
+    /// PEM file of the authorities to trust; unless it is set, those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// Log in (SASL) as this user.
+    pub user: Option<String>,
+    pub password: Option<Secret>,
+    /// `plain`, `scram-sha-256` or `scram-sha-512`, which it is unless set.
+    pub mechanism: Option<String>,
 }
 
 /// Whose tokens are accepted: by default those of the development key.
@@ -151,8 +168,37 @@ pub enum SettingsError {
     NoIssuer,
     #[error("auth.issuer is set, but auth.public_keys is not")]
     NoKeys,
+    #[error(transparent)]
+    KafkaSecurity(#[from] SecurityError),
     #[error("the setting {name} is not valid: {reason}")]
     Invalid { name: &'static str, reason: String },
+}
+
+impl KafkaSecurity {
+    fn security(&self) -> Result<Security, SettingsError> {
+        let incomplete = |reason: &str| SettingsError::Invalid {
+            name: "kafka_security",
+            reason: reason.into(),
+        };
+        let tls = match (self.tls, &self.ca_file) {
+            (true, ca_file) => Some(Tls::new(ca_file.as_deref())?),
+            (false, None) => None,
+            (false, Some(_)) => return Err(incomplete("ca_file is set, but tls is not")),
+        };
+        let mechanism = match &self.mechanism {
+            Some(mechanism) => mechanism.parse()?,
+            None => Mechanism::ScramSha512,
+        };
+        let login = match (&self.user, &self.password) {
+            (Some(user), Some(password)) => Some(Login::new(mechanism, user, password.expose())),
+            (None, None) if self.mechanism.is_none() => None,
+            _ => return Err(incomplete("a login takes both user and password")),
+        };
+        if login.is_some() && mechanism == Mechanism::Plain && tls.is_none() {
+            tracing::warn!("Kafka's password goes over the network in the clear: set tls as well");
+        }
+        Ok(Security { tls, login })
+    }
 }
 
 impl Settings {
@@ -193,7 +239,7 @@ impl Settings {
             what: "Kafka",
             variable: "ANNALS_KAFKA",
         })?;
-        Ok(Cluster::new(addresses))
+        Ok(Cluster::new(addresses).secured(self.kafka_security.security()?))
     }
 
     pub(crate) fn postgres(&self) -> Result<&SecretUrl, SettingsError> {
