@@ -29,10 +29,8 @@ struct AssignTask {
 
 /// Serves until the process is ended.
 pub async fn serve(address: &str) -> Result<()> {
-    let assign =
-        async |axum::extract::Path(_): axum::extract::Path<String>, Json(body): Json<AssignTask>| {
-            Json(body)
-        };
+    let assign = async |axum::extract::Path(_): axum::extract::Path<String>,
+                        Json(body): Json<AssignTask>| { Json(body) };
     let listener = TcpListener::bind(address).await?;
     Ok(axum::serve(listener, routes(post(assign))).await?)
 }

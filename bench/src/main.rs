@@ -8,9 +8,12 @@ mod cpu;
 mod figures;
 mod http;
 mod load;
+mod memory;
 mod pipeline;
 mod reads;
+mod restore;
 mod role;
+mod stored;
 mod world;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -32,6 +35,10 @@ struct Cli {
 enum Bench {
     /// Commands, in process beside the bare log and over HTTP beside a bare handler
     Commands(commands::Options),
+    /// How fast a service has its state again, beside a bare consumer
+    Restore(restore::Options),
+    /// What an idle stream takes in memory
+    Memory(memory::Options),
     /// What the command HTTP API is measured against; started by `commands`
     #[command(hide = true)]
     BareHandler { address: String },
@@ -64,6 +71,8 @@ fn main() -> ExitCode {
 async fn perform(bench: Bench) -> Result<()> {
     match bench {
         Bench::Commands(options) => commands::run(options).await,
+        Bench::Restore(options) => restore::run(options).await,
+        Bench::Memory(options) => memory::run(options).await,
         Bench::BareHandler { address } => bare_handler::serve(&address).await,
         Bench::Stack { address, key } => bare_handler::serve_stack(&address, &key).await,
     }

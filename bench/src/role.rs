@@ -79,6 +79,18 @@ impl Role {
         .await
     }
 
+    /// Memory that the process has at this moment.
+    pub fn resident_bytes(&self) -> Result<f64> {
+        let id = self.process.id().ok_or("the process has ended")?;
+        let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .ok_or("the kernel does not tell the resident memory")?;
+        let kilobytes: f64 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(kilobytes * 1024.0)
+    }
+
     pub async fn stop(mut self) -> Result<()> {
         Ok(self.process.kill().await?)
     }

@@ -424,7 +424,9 @@ mod tests {
             let mut batch = BatchBuilder::default();
             batch.push(b"a", Some(&value), |headers| headers.put("x", &value));
             batch.push(b"b", None, |_| {});
-            let batch = Batch::read(&mut batch.seal(PRODUCER, 0, 0)).unwrap().unwrap();
+            let batch = Batch::read(&mut batch.seal(PRODUCER, 0, 0))
+                .unwrap()
+                .unwrap();
             let records: Vec<_> = batch.records().map(Result::unwrap).collect();
             assert_eq!(records[0].value.as_deref(), Some(&value[..]));
             assert!(records[0].headers().eq([("x", &value[..])]));
