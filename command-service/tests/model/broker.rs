@@ -56,6 +56,14 @@ pub enum Record {
 pub struct Slot {
     pub by: Identity,
     pub record: Record,
+    /// How many long times had passed when this was written.
+    pub time: u8,
+}
+
+impl Slot {
+    pub fn is_marker_of(&self, by: Identity) -> bool {
+        self.record == Record::Marker && self.by == by
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -85,6 +93,8 @@ pub struct Partition {
     producers: BTreeMap<u8, Producer>,
     /// Where the log ended for a leader that was deposed and still answers readers.
     pub old_end: Option<u8>,
+    /// How many long times have passed.
+    pub time: u8,
 }
 
 impl Partition {
@@ -113,11 +123,13 @@ impl Partition {
                 return Produced::OutOfOrder;
             }
         }
+        let time = self.time;
         let producer = self.at_epoch(batch.by);
         producer.remembered.push((batch.sequence, last, base));
         let slot = |&record| Slot {
             by: batch.by,
             record,
+            time,
         };
         self.log.extend(batch.records.iter().map(slot));
         Produced::At(base)
@@ -131,6 +143,7 @@ impl Partition {
             self.log.push(Slot {
                 by,
                 record: Record::Marker,
+                time: self.time,
             });
         }
     }
@@ -140,7 +153,8 @@ impl Partition {
             pid: u8::MAX,
             epoch: 0,
         };
-        self.log.push(Slot { by, record });
+        let time = self.time;
+        self.log.push(Slot { by, record, time });
     }
 
     /// Only the newest batch of each producer is remembered across a restart.
@@ -151,9 +165,15 @@ impl Partition {
         }
     }
 
-    /// Producers that have written nothing for long are forgotten.
-    pub fn forget_producers(&mut self, but: Option<u8>) {
-        self.producers.retain(|pid, _| Some(*pid) == but);
+    /// Producers that have written nothing for long are forgotten. The owner has renewed its
+    /// fence meanwhile, and its newest marker is a young one.
+    pub fn pass_long_time(&mut self, owner: Option<u8>) {
+        self.time += 1;
+        self.producers.retain(|pid, _| Some(*pid) == owner);
+        let newest = self.log.iter_mut().rfind(|slot| Some(slot.by.pid) == owner);
+        if let Some(newest) = newest {
+            newest.time = self.time;
+        }
     }
 
     fn at_epoch(&mut self, by: Identity) -> &mut Producer {

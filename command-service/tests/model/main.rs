@@ -9,17 +9,20 @@
 //! ```
 //! - `broker`: a partition, and what its leader remembers of producers
 //! - `coordinator`: who may append next, by Kafka's rules
-//! - `node`, `restore`, `serve`: the protocol, as `fence`, `append`, `fetch`, `shard` and `lane`
-//!   follow it
+//! - `node`, `restore`, `serve`: the protocol, as `fence`, `append`, `fetch`, `awake`, `shard` and
+//!   `lane` follow it; whether a predecessor is fenced (`restore`) is `shard/predecessors.rs`
 //! - `clients`: commands, and when an answer is true
 //! - `system`, `actions`, `steps`: everything together, all that may happen next, what comes of it
 //! - `properties`: what must hold; `scenarios`: small worlds in which it does
 //! - `mutations`: rules left out, each with a counter-example
 //!
-//! What the model leaves out: bytes, time, and more than one stream and one
-//! context. A deposed leader takes no appends that count (acks are from all
-//! replicas), so it appears as a reader's source alone. Zombies need no rule of
-//! their own: a node that the checker does not move sleeps.
+//! What the model leaves out: bytes, more than one stream and one context, and
+//! time, but for a pause in which brokers forget. (After a shorter one an owner
+//! sends a barrier before anything else. That only makes it hear sooner that it
+//! was deposed; every order of barriers is in the model anyway.) A deposed
+//! leader takes no appends that count (acks are from all replicas), so it
+//! appears as a reader's source alone. Zombies need no rule of their own: a
+//! node that the checker does not move sleeps.
 //!
 //! `ANNALS_MODEL_MINUTES=10 cargo test --release -p command-service --test model -- --test-threads 1`
 //! gives each scenario more of everything, for at most so many minutes.

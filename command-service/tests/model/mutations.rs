@@ -22,6 +22,8 @@ pub enum Mutation {
     TrustEpochAboveZero,
     /// The newest claim is not looked at.
     TrustAnyFirstInit,
+    /// A claimed producer id that everybody has forgotten counts as one that may still append.
+    DowntimeLocksOut,
     /// After a rotation the coordinator may repeat markers of the producer id before.
     OnlyWritersMarkers,
     /// The newest claim does not name the identity that a renewal has led to.
@@ -198,6 +200,15 @@ mod tests {
             scenarios::used_up_id(),
             Mutation::TrustAnyFirstInit,
             &[GAPLESS, TERMS, TRUE],
+        );
+    }
+
+    #[test]
+    fn a_week_of_downtime_locks_nobody_out() {
+        breaks(
+            scenarios::long_sleep(),
+            Mutation::DowntimeLocksOut,
+            &[NO_ALARM],
         );
     }
 

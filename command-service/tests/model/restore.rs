@@ -20,22 +20,18 @@ impl Node {
         if from_old_leader {
             shown[0] = &shown[0][..usize::from(partitions[0].old_end?)];
         }
-        let own = Slot {
-            by: self.marker,
-            record: Record::Marker,
-        };
         for (log, noted) in shown.iter_mut().zip(self.ends_at_first) {
             let end = match rules.mutation {
                 Some(Mutation::FirstInitAlone | Mutation::RestoreWithoutMarker) => log.len(),
                 Some(Mutation::RestoreToLastMessage) => usize::from(noted).min(log.len()),
-                _ => log.iter().position(|slot| *slot == own)? + 1,
+                _ => log.iter().position(|slot| slot.is_marker_of(self.marker))? + 1,
             };
             *log = &log[..end];
         }
-        Some(self.restored_from(shown, rules))
+        Some(self.restored_from(shown, partitions[0].time, rules))
     }
 
-    fn restored_from(&self, logs: [&[Slot]; 2], rules: Rules) -> Self {
+    fn restored_from(&self, logs: [&[Slot]; 2], now: u8, rules: Rules) -> Self {
         let mut node = self.clone();
         let markers = (logs.iter().copied().flatten()).filter(|slot| slot.record == Record::Marker);
         node.known_pids.extend(markers.map(|slot| slot.by.pid));
@@ -44,7 +40,7 @@ impl Node {
             appender.next_sequence = 0;
         }
         if !self.renewing {
-            if !self.predecessor_is_fenced(logs, rules) {
+            if !self.predecessor_is_fenced(logs, now, rules) {
                 node.phase = Phase::Stopped(Stop::Unfenced);
                 return node;
             }
@@ -61,8 +57,9 @@ impl Node {
     }
 
     /// The newest claim names who may still be able to append. Our markers
-    /// fence it when they carry its producer id; otherwise somebody's must.
-    fn predecessor_is_fenced(&self, logs: [&[Slot]; 2], rules: Rules) -> bool {
+    /// fence it when they carry its producer id; otherwise somebody's must, or
+    /// it must have been silent for so long that it takes over before it appends.
+    fn predecessor_is_fenced(&self, logs: [&[Slot]; 2], now: u8, rules: Rules) -> bool {
         let claim = logs[1].iter().rfind(|slot| slot.record == Record::Claim);
         let Some(&Slot { by: claimed, .. }) = claim else {
             return true;
@@ -78,7 +75,11 @@ impl Node {
                 && slot.by.pid == claimed.pid
                 && slot.by.epoch > claimed.epoch
         };
-        claimed.pid == self.marker.pid || logs.iter().all(|log| log.iter().any(fences))
+        let mut slots = logs.iter().copied().flatten();
+        let silent = slots.all(|slot| slot.by.pid != claimed.pid || slot.time < now);
+        claimed.pid == self.marker.pid
+            || logs.iter().all(|log| log.iter().any(fences))
+            || silent && !rules.mutated(Mutation::DowntimeLocksOut)
     }
 }
 

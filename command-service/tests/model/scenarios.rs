@@ -276,8 +276,6 @@ pub fn long_sleep() -> Scenario {
             long_times: 1,
             ..Budget::default()
         },
-        // Nobody can tell any more whether the one before is fenced.
-        stops: &[Stop::Unfenced],
         ..Scenario::default()
     }
 }

@@ -28,8 +28,8 @@ impl Shard {
                 match state.coordinator.handle(request) {
                     Some(answer) => state.nodes[n].hear(answer, rules),
                     None if state.coordinator == before => return None,
-                    // It has ended somebody's transaction. Whether that was right is asked
-                    // again, or two could do this to each other for ever.
+                    // It has ended somebody's transaction. The group is asked whether that was
+                    // right before it is done again, or two could do this to each other for ever.
                     None if self.scenario.assignment => state.nodes[n].depose(rules),
                     None => {}
                 }
@@ -168,7 +168,7 @@ impl Shard {
             .filter(|_| renewing)
             .map(|owner| state.nodes[owner].writer.pid);
         for partition in &mut state.partitions {
-            partition.forget_producers(kept);
+            partition.pass_long_time(kept);
         }
         if kept.is_none() {
             state.coordinator.forget();
