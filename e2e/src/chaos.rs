@@ -41,6 +41,8 @@ pub struct Plan {
     /// Each client waits up to so long between two operations.
     pub pause: Duration,
     pub faults: Vec<Fault>,
+    /// Whether brokers break while something else is broken.
+    pub overlap: bool,
     /// Whether somebody else writes into our topics in the end.
     pub trespass: bool,
 }
@@ -63,7 +65,7 @@ pub async fn run(plan: &Plan) -> Result<Report, ChaosError> {
     let load = Load::begin(&world, clock, plan.clients, plan.pause, None, &mut dice);
     let nemesis = Nemesis::new(&world, clock, dice.split());
     let record = nemesis
-        .rage(Instant::now() + plan.duration, &plan.faults)
+        .rage(Instant::now() + plan.duration, &plan.faults, plan.overlap)
         .await;
 
     let mended = Instant::now();

@@ -30,6 +30,9 @@ enum Run {
         /// Each client waits up to so long between two operations
         #[arg(long, default_value_t = 60)]
         pause_ms: u64,
+        /// Break brokers while something else is broken
+        #[arg(long)]
+        overlap: bool,
         /// Only these faults, by name
         #[arg(long)]
         only: Vec<String>,
@@ -44,6 +47,7 @@ async fn main() -> ExitCode {
         nodes,
         clients,
         pause_ms,
+        overlap,
         only,
     } = Cli::parse().run;
     let named = |fault: &str| only.is_empty() || only.iter().any(|name| name == fault);
@@ -58,6 +62,7 @@ async fn main() -> ExitCode {
         clients,
         pause: Duration::from_millis(pause_ms),
         faults,
+        overlap,
         trespass: true,
     };
     match chaos::run(&plan).await {

@@ -60,6 +60,21 @@ pub const FAULTS: [Fault; 17] = [
     Fault::TwoBrokersKilled,
 ];
 
+impl Fault {
+    fn is_of_brokers(self) -> bool {
+        matches!(
+            self,
+            Self::LeaderKilled
+                | Self::LeaderPaused
+                | Self::CoordinatorKilled
+                | Self::CoordinatorPaused
+                | Self::LeaderDeposedInTakeOver
+                | Self::TwoBrokersKilled
+                | Self::BrokersRolled
+        )
+    }
+}
+
 /// A fault that happened.
 #[derive(Clone, Debug)]
 pub struct Happened {
@@ -93,8 +108,24 @@ impl<'a> Nemesis<'a> {
         }
     }
 
-    /// Goes on until this moment, and leaves everything whole. All faults happen before one happens again.
-    pub async fn rage(mut self, until: Instant, faults: &[Fault]) -> Record {
+    /// Goes on until this moment, and leaves everything whole. All faults happen before one happens again. With
+    /// `overlap`, what happens to brokers and what happens to everything else happen at the same time.
+    pub async fn rage(mut self, until: Instant, faults: &[Fault], overlap: bool) -> Record {
+        if overlap {
+            let (brokers, others): (Vec<_>, Vec<_>) =
+                faults.iter().partition(|fault| fault.is_of_brokers());
+            let mut other = Self::new(self.world, self.clock, self.dice.split());
+            tokio::join!(self.rage_on(until, &brokers), other.rage_on(until, &others));
+            self.record.faults.append(&mut other.record.faults);
+            self.record.oddities.append(&mut other.record.oddities);
+        } else {
+            self.rage_on(until, faults).await;
+        }
+        self.mend().await;
+        self.record
+    }
+
+    async fn rage_on(&mut self, until: Instant, faults: &[Fault]) {
         let mut bag = Vec::new();
         while Instant::now() < until {
             if bag.is_empty() {
@@ -115,8 +146,6 @@ impl<'a> Nemesis<'a> {
             };
             self.record.faults.push(happened);
         }
-        self.mend().await;
-        self.record
     }
 
     async fn commit(&mut self, fault: Fault) {

@@ -170,11 +170,18 @@ impl fmt::Display for Report {
             duration,
             nodes,
             clients,
+            overlap,
             ..
         } = &self.plan;
+        let how = if *overlap { "overlapping, " } else { "" };
+        let build = if cfg!(debug_assertions) {
+            "debug"
+        } else {
+            "release"
+        };
         writeln!(
             f,
-            "chaos for {} s with seed {seed}: 3 brokers, {nodes} command services, {clients} clients\n",
+            "chaos for {} s with seed {seed}, {how}{build}: 3 brokers, {nodes} command services, {clients} clients\n",
             duration.as_secs()
         )?;
         self.write_faults(f)?;

@@ -8,14 +8,16 @@ use e2e::chaos::{self, Plan, nemesis::FAULTS};
 async fn nothing_acknowledged_is_lost_doubled_or_contradicted_whatever_breaks() {
     let plan = Plan {
         seed: 4,
-        duration: Duration::from_secs(40),
+        duration: Duration::from_secs(30),
         nodes: 3,
         clients: 64,
         pause: Duration::from_millis(200),
         faults: FAULTS.to_vec(),
+        overlap: true,
         trespass: true,
     };
     let report = chaos::run(&plan).await.unwrap();
     assert!(report.holds(), "{report}");
     assert!(report.record.by_fault().len() >= 3, "{report}");
+    assert!(report.findings.answers > 500, "{report}");
 }
