@@ -56,10 +56,13 @@ pub async fn init_producer_id(
     transactional_id: Option<&str>,
     expected: ProducerIdentity,
 ) -> (i16, ProducerIdentity) {
-    let mut coordinator = cluster
-        .connect_coordinator(transactional_id.unwrap_or("any"))
-        .await
-        .unwrap();
+    // A new cluster has none at first.
+    let mut coordinator = loop {
+        let id = transactional_id.unwrap_or("any");
+        if let Ok(coordinator) = cluster.connect_coordinator(id).await {
+            break coordinator;
+        }
+    };
     ask_for_identity(&mut coordinator, transactional_id, expected).await
 }
 
