@@ -36,6 +36,8 @@ pub(crate) async fn report(
             }
             Some(format!("shard {shard}: {}", status.trouble()?))
         });
+        let here = |status: &watch::Receiver<ShardStatus>| status.borrow().is_here();
+        group.settle(group.is_alone() && statuses.iter().all(here));
         match waits.or(trouble) {
             None => ready.ready(),
             Some(reason) => ready.not_ready(reason),

@@ -52,7 +52,7 @@ pub(crate) struct Group {
     standing: watch::Receiver<Standing>,
     /// When the last request was sent that proved the standing to be current.
     heard: watch::Receiver<Instant>,
-    alone: Arc<AtomicBool>,
+    settled: Arc<AtomicBool>,
 }
 
 /// The part that does the work.
@@ -61,7 +61,7 @@ pub(crate) struct Membership {
     address: Arc<str>,
     standing: watch::Sender<Standing>,
     heard: watch::Sender<Instant>,
-    alone: Arc<AtomicBool>,
+    settled: Arc<AtomicBool>,
 }
 
 /// The membership of the node that others reach at this address.
@@ -69,19 +69,19 @@ pub(crate) fn membership(address: &str, shards: i32) -> (Membership, Group) {
     let address: Arc<str> = address.into();
     let (standing, watched) = watch::channel(Standing::default());
     let (heard, last_heard) = watch::channel(Instant::now());
-    let alone = Arc::new(AtomicBool::new(false));
+    let settled = Arc::new(AtomicBool::new(false));
     let group = Group {
         address: address.clone(),
         standing: watched,
         heard: last_heard,
-        alone: alone.clone(),
+        settled: settled.clone(),
     };
     let membership = Membership {
         shards,
         address,
         standing,
         heard,
-        alone,
+        settled,
     };
     (membership, group)
 }
@@ -96,9 +96,18 @@ impl Group {
         self.standing.clone()
     }
 
-    /// Whether there is no other node. Costs next to nothing.
+    /// Whether every shard is served by this node. Costs next to nothing to ask.
+    pub fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Relaxed)
+    }
+
+    pub fn settle(&self, settled: bool) {
+        self.settled.store(settled, Ordering::Relaxed);
+    }
+
+    /// Whether there is no other node.
     pub fn is_alone(&self) -> bool {
-        self.alone.load(Ordering::Relaxed)
+        self.standing.borrow().assignment.nodes.len() <= 1
     }
 
     /// Which node is to serve the shard, by the last assignment.
@@ -211,8 +220,9 @@ impl Membership {
             self.shards,
             assignment.nodes.len()
         );
-        self.alone
-            .store(assignment.nodes.len() == 1, Ordering::Relaxed);
+        if assignment.nodes.len() > 1 {
+            self.settled.store(false, Ordering::Relaxed);
+        }
         self.standing.send_replace(Standing {
             joined: true,
             left: false,

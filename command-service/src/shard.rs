@@ -57,6 +57,14 @@ impl ShardStatus {
         }
     }
 
+    /// Whether requests for the shard are answered here, and be it by a refusal.
+    pub(crate) fn is_here(&self) -> bool {
+        match self {
+            Self::Serving | Self::Troubled(_) | Self::Stopped(_) => true,
+            Self::Elsewhere | Self::Starting(_) => false,
+        }
+    }
+
     /// Why the commands of this lane are not taken, if they are not.
     pub(crate) fn trouble_of(&self, lane: usize) -> Option<&str> {
         match self {

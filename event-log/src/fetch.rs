@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use kafka_protocol::{
     ResponseError,
     messages::{
@@ -23,6 +24,8 @@ use crate::{
 const FETCH_BYTES: i32 = 4 << 20;
 /// How long the broker waits for news at the end of the log.
 const WAIT_MS: i32 = 100;
+/// Less than this in an answer: there was hardly more.
+const NEARLY_NOTHING: usize = 64 << 10;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Why a partition cannot be read on. Connection trouble is not among them: it is waited out.
@@ -70,6 +73,10 @@ impl PartitionReader {
         }
     }
 
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
     /// Offset after the last batch that was read.
     pub fn next_offset(&self) -> i64 {
         self.next_offset
@@ -96,45 +103,65 @@ impl PartitionReader {
         }
     }
 
+    /// Hands over what there is, without waiting for more: what is left to read then is little.
+    ///
+    /// Somebody else may go on appending meanwhile; what was read stays in the log.
+    pub async fn read_ahead(&mut self, mut take: impl FnMut(&Batch)) -> Result<(), FetchError> {
+        loop {
+            let records = self.next_records(0).await?;
+            let nearly_at_the_end = records.len() < NEARLY_NOTHING;
+            self.batches(records)?.iter().for_each(&mut take);
+            if nearly_at_the_end {
+                return Ok(());
+            }
+        }
+    }
+
     /// The next batches below the high watermark; empty when there is nothing new for a while.
     pub async fn next_batches(&mut self) -> Result<Vec<Batch>, FetchError> {
+        let records = self.next_records(WAIT_MS).await?;
+        self.batches(records)
+    }
+
+    async fn next_records(&mut self, wait_ms: i32) -> Result<Bytes, FetchError> {
         loop {
-            let records = match self.fetch().await {
-                Ok(records) => records?,
+            match self.fetch(wait_ms).await {
+                Ok(records) => return records,
                 Err(error) => {
                     tracing::debug!(%error, topic = self.topic, "reading again");
                     self.connection = None;
                     sleep(PAUSE).await;
-                    continue;
                 }
-            };
-            let mut rest = records;
-            let mut batches = Vec::new();
-            loop {
-                match Batch::read(&mut rest) {
-                    Ok(Some(batch)) if batch.last_offset < self.next_offset => {}
-                    Ok(Some(batch)) => {
-                        self.next_offset = batch.last_offset + 1;
-                        batches.push(batch);
-                    }
-                    Ok(None) => return Ok(batches),
-                    Err(source) => {
-                        return Err(FetchError::Batch {
-                            topic: self.topic.clone(),
-                            partition: self.partition,
-                            source,
-                        });
-                    }
+            }
+        }
+    }
+
+    fn batches(&mut self, mut rest: Bytes) -> Result<Vec<Batch>, FetchError> {
+        let mut batches = Vec::new();
+        loop {
+            match Batch::read(&mut rest) {
+                Ok(Some(batch)) if batch.last_offset < self.next_offset => {}
+                Ok(Some(batch)) => {
+                    self.next_offset = batch.last_offset + 1;
+                    batches.push(batch);
+                }
+                Ok(None) => return Ok(batches),
+                Err(source) => {
+                    return Err(FetchError::Batch {
+                        topic: self.topic.clone(),
+                        partition: self.partition,
+                        source,
+                    });
                 }
             }
         }
     }
 
     /// One request. The outer error is worth another try, the inner one is final.
-    async fn fetch(&mut self) -> Result<Result<bytes::Bytes, FetchError>, FetchTrouble> {
+    async fn fetch(&mut self, wait_ms: i32) -> Result<Result<Bytes, FetchError>, FetchTrouble> {
         let request = FetchRequest::default()
             .with_replica_id(BrokerId(-1))
-            .with_max_wait_ms(WAIT_MS)
+            .with_max_wait_ms(wait_ms)
             .with_min_bytes(1)
             .with_max_bytes(FETCH_BYTES)
             .with_isolation_level(0)

@@ -136,7 +136,7 @@ where
             let path = request.uri().path_and_query().cloned();
             *request.uri_mut() = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
         }
-        if self.forwarder.shards().group.is_alone() {
+        if self.forwarder.shards().group.is_settled() {
             return Either::Left(self.inner.call(request));
         }
         let other = self.inner.clone();
@@ -263,12 +263,12 @@ impl Forwarder {
 
     fn serves(&self, shard: i32) -> bool {
         let status = &self.shards().shards[shard as usize].status;
-        is_here(&status.borrow())
+        status.borrow().is_here()
     }
 
     async fn here(&self, shard: i32) {
         let mut status = self.shards().shards[shard as usize].status.clone();
-        if status.wait_for(is_here).await.is_err() {
+        if status.wait_for(ShardStatus::is_here).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -358,14 +358,6 @@ fn remove_hop_headers(headers: &mut HeaderMap) {
         .collect();
     for name in OF_ONE_HOP.iter().chain(&named) {
         headers.remove(name);
-    }
-}
-
-/// A shard that is troubled or stopped here is here all the same: its answer is the right one.
-fn is_here(status: &ShardStatus) -> bool {
-    match status {
-        ShardStatus::Serving | ShardStatus::Troubled(_) | ShardStatus::Stopped(_) => true,
-        ShardStatus::Elsewhere | ShardStatus::Starting(_) => false,
     }
 }
 

@@ -36,6 +36,7 @@ pub(crate) async fn run(
         let carries_on = match place.own().await {
             None => None,
             Some(End::Superseded) => place.deposed("another node has claimed the shard").await,
+            Some(End::GivenAway) => Some(()),
             Some(End::Error(error)) => {
                 let reason = chain(&error);
                 match error.ending() {
@@ -56,6 +57,8 @@ enum End {
     Error(OwnerError),
     /// Another node's claim was read.
     Superseded,
+    /// Before it was served.
+    GivenAway,
 }
 
 /// Where the requests for one shard arrive. Every step is `None` at the shutdown.
@@ -92,6 +95,8 @@ impl Place {
         let started = tokio::select! {
             () = shutdown.cancelled() => return None,
             () = turn_away(requests) => return None,
+            // Whoever is given it now would be deposed for nothing.
+            () = settings.group.until(partition, false) => return Some(End::GivenAway),
             started = Shard::start(&settings, partition, status) => started,
         };
         let shard = match started {
@@ -130,7 +135,10 @@ impl Place {
         let settings = self.settings.clone();
         let still = settings.group.still_assigns(partition);
         match self.meanwhile(still).await? {
-            true => self.pause().await,
+            true => {
+                metrics::counter!("annals_recycles_total").increment(1);
+                self.pause().await
+            }
             false => Some(()),
         }
     }

@@ -64,6 +64,8 @@ impl Claim {
 #[derive(Debug, Default)]
 pub(super) struct Predecessors {
     partitions: Vec<Producers>,
+    /// The place of the one that is read.
+    reading: usize,
     claimed: Option<ProducerIdentity>,
 }
 
@@ -103,15 +105,19 @@ pub(super) struct Unfenced {
 impl Predecessors {
     /// What is noted from now on was read from this topic.
     pub fn read(&mut self, topic: &str) {
-        self.partitions.push(Producers {
-            topic: topic.to_owned(),
-            by_id: BTreeMap::new(),
-            end_ms: i64::MIN,
+        let known = self.partitions.iter().position(|it| it.topic == topic);
+        self.reading = known.unwrap_or_else(|| {
+            self.partitions.push(Producers {
+                topic: topic.to_owned(),
+                by_id: BTreeMap::new(),
+                end_ms: i64::MIN,
+            });
+            self.partitions.len() - 1
         });
     }
 
     pub fn note(&mut self, batch: &Batch) {
-        let Some(partition) = self.partitions.last_mut() else {
+        let Some(partition) = self.partitions.get_mut(self.reading) else {
             unreachable!("a batch is read from a topic");
         };
         partition.end_ms = batch.appended_at_ms;

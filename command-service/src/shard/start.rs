@@ -1,11 +1,11 @@
-//! From nothing to an owner: take over, restore, claim.
+//! From nothing to an owner: read ahead, take over, restore, claim.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use event_log::{
     append::Appender,
     awake::Awake,
-    batch::Batch,
+    batch::{Batch, ProducerIdentity},
     fence::{TakeOver, take_over_while},
     fetch::PartitionReader,
 };
@@ -20,7 +20,10 @@ use super::{
     Fence, OwnerError, Shard, ShardSettings, ShardStatus,
     predecessors::{Claim, Predecessors},
 };
-use crate::{lane::Lane, membership::SESSION};
+use crate::{
+    lane::{Lane, UnknownRecord},
+    membership::SESSION,
+};
 
 impl Shard {
     pub(super) async fn start(
@@ -38,14 +41,18 @@ impl Shard {
         topics.push(owners_topic.clone());
         let transactional_id = generation.transactional_id(partition);
         let lifetime = settings.fence_lifetime;
-        // Who was away for longer than a session may have lost the shard to another node.
-        let awake = Awake::new(SESSION, lifetime / 2);
-        status.send_replace(ShardStatus::Starting("taking over".into()));
+        status.send_replace(ShardStatus::Starting("reading ahead".into()));
         let group = settings.group.clone();
         let still_assigned = move || -> BoxFuture<'static, bool> {
             let group = group.clone();
             Box::pin(async move { group.still_assigns(partition).await })
         };
+        let mut restoring = Restoring::new(settings, partition);
+        restoring.read_ahead().await?;
+
+        // Who was away for longer than a session may have lost the shard to another node.
+        let awake = Awake::new(SESSION, lifetime / 2);
+        status.send_replace(ShardStatus::Starting("taking over".into()));
         let (cluster, id) = (&settings.cluster, &transactional_id);
         let taking = take_over_while(&still_assigned, cluster, id, &topics, partition);
         let taken = awake.during(taking).await?;
@@ -77,7 +84,9 @@ impl Shard {
             room: settings.config.group * 2,
         };
         status.send_replace(ShardStatus::Starting("restoring from the log".into()));
-        awake.during(shard.restore(settings, taken)).await?;
+        awake
+            .during(shard.restore(settings, restoring, taken))
+            .await?;
         shard.claim().await?;
         Ok(shard)
     }
@@ -86,63 +95,30 @@ impl Shard {
     async fn restore(
         &mut self,
         settings: &ShardSettings,
+        mut restoring: Restoring,
         taken: TakeOver,
     ) -> Result<(), OwnerError> {
-        let (partition, marker) = (self.partition, taken.marker);
-        let mut predecessors = Predecessors::default();
-        let mut ends = Vec::new();
-        for context in &settings.contexts {
-            let topic = settings.generation.events_topic(&context.name);
-            let mut lane = Lane::new(
-                &context.name,
-                topic,
-                partition,
-                context.kinds.iter().map(|make| make()).collect(),
-                settings.config.group,
-                settings.config.remembered_commands,
-            );
-            predecessors.read(lane.topic());
-            let mut reader = PartitionReader::new(&settings.cluster, lane.topic(), partition, 0);
-            let mut replayed = Ok(());
-            let replay = |batch: &Batch| {
-                predecessors.note(batch);
-                if replayed.is_ok() {
-                    replayed = lane.replay(batch);
-                }
-            };
-            reader.read_to_marker(marker, replay).await?;
-            replayed?;
-            if let Some(foreign) = lane.foreign() {
-                tracing::warn!(
-                    topic = lane.topic(),
-                    partition,
-                    records = foreign.records,
-                    "passed over {} records that are not ours, at offsets {} to {}",
-                    foreign.records,
-                    foreign.first_offset,
-                    foreign.last_offset
-                );
-            }
-            ends.push(reader.next_offset());
-            self.lanes.push(lane);
-        }
-        let owners_topic = settings.generation.owners_topic();
-        predecessors.read(&owners_topic);
-        let mut reader = PartitionReader::new(&settings.cluster, &owners_topic, partition, 0);
-        let note = |batch: &Batch| predecessors.note_claim(batch);
-        reader.read_to_marker(marker, note).await?;
+        let partition = self.partition;
+        restoring.read_to_marker(taken.marker).await?;
+        let Restoring {
+            lanes,
+            owners,
+            predecessors,
+        } = restoring;
         predecessors
-            .are_fenced(partition, marker, settings.fence_lifetime)
+            .are_fenced(partition, taken.marker, settings.fence_lifetime)
             .map_err(Box::new)?;
-
         let ids = Arc::new(predecessors.ids(taken));
-        for (index, end) in ends.into_iter().enumerate() {
-            let topic = self.lanes[index].topic().to_owned();
-            let appender = self.appender(settings, &topic, taken, end, &ids);
+        for (lane, reader) in lanes {
+            warn_of_foreign(&lane, partition);
+            let end = reader.next_offset();
+            let appender = self.appender(settings, lane.topic(), taken, end, &ids);
             self.appenders
                 .push(Some(appender.waits_out_pauses(&self.awake)));
+            self.lanes.push(lane);
         }
-        let owners = self.appender(settings, &owners_topic, taken, reader.next_offset(), &ids);
+        let topic = settings.generation.owners_topic();
+        let owners = self.appender(settings, &topic, taken, owners.next_offset(), &ids);
         self.owners = Some(owners.proves_ownership(&self.awake));
         Ok(())
     }
@@ -187,6 +163,96 @@ impl Shard {
         }
         self.lanes.iter_mut().for_each(|lane| lane.claim(self.term));
         Ok(())
+    }
+}
+
+/// The shard's state in the making, from its log.
+struct Restoring {
+    lanes: Vec<(Lane, PartitionReader)>,
+    /// Of the owners topic.
+    owners: PartitionReader,
+    predecessors: Predecessors,
+}
+
+impl Restoring {
+    fn new(settings: &ShardSettings, partition: i32) -> Self {
+        let reader = |topic: &str| PartitionReader::new(&settings.cluster, topic, partition, 0);
+        let mut predecessors = Predecessors::default();
+        let lanes = settings.contexts.iter().map(|context| {
+            let topic = settings.generation.events_topic(&context.name);
+            let reader = reader(&topic);
+            predecessors.read(&topic);
+            let lane = Lane::new(
+                &context.name,
+                topic,
+                partition,
+                context.kinds.iter().map(|make| make()).collect(),
+                settings.config.group,
+                settings.config.remembered_commands,
+            );
+            (lane, reader)
+        });
+        let lanes = lanes.collect();
+        let owners_topic = settings.generation.owners_topic();
+        predecessors.read(&owners_topic);
+        Self {
+            lanes,
+            owners: reader(&owners_topic),
+            predecessors,
+        }
+    }
+
+    /// While another owner may still serve: the longer part of restoring, so that the shard is
+    /// without an owner only for the shorter one.
+    async fn read_ahead(&mut self) -> Result<(), OwnerError> {
+        for (lane, reader) in &mut self.lanes {
+            self.predecessors.read(lane.topic());
+            let mut replayed = Ok(());
+            let take = |batch: &Batch| replay(lane, &mut self.predecessors, &mut replayed, batch);
+            reader.read_ahead(take).await?;
+            replayed?;
+        }
+        Ok(())
+    }
+
+    async fn read_to_marker(&mut self, marker: ProducerIdentity) -> Result<(), OwnerError> {
+        for (lane, reader) in &mut self.lanes {
+            self.predecessors.read(lane.topic());
+            let mut replayed = Ok(());
+            let take = |batch: &Batch| replay(lane, &mut self.predecessors, &mut replayed, batch);
+            reader.read_to_marker(marker, take).await?;
+            replayed?;
+        }
+        self.predecessors.read(self.owners.topic());
+        let note = |batch: &Batch| self.predecessors.note_claim(batch);
+        self.owners.read_to_marker(marker, note).await?;
+        Ok(())
+    }
+}
+
+fn replay(
+    lane: &mut Lane,
+    predecessors: &mut Predecessors,
+    replayed: &mut Result<(), UnknownRecord>,
+    batch: &Batch,
+) {
+    predecessors.note(batch);
+    if replayed.is_ok() {
+        *replayed = lane.replay(batch);
+    }
+}
+
+fn warn_of_foreign(lane: &Lane, partition: i32) {
+    if let Some(foreign) = lane.foreign() {
+        tracing::warn!(
+            topic = lane.topic(),
+            partition,
+            records = foreign.records,
+            "passed over {} records that are not ours, at offsets {} to {}",
+            foreign.records,
+            foreign.first_offset,
+            foreign.last_offset
+        );
     }
 }
 
