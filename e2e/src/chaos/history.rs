@@ -48,9 +48,10 @@ pub enum Ask {
     Recall,
     /// The stream's state, from its owner.
     StrongRead,
-    /// The stream's state in a read model that has reached this version.
+    /// The stream's state in a read model that has reached this place, where this version lies.
     BoardRead {
         at_least: u64,
+        after: Option<Place>,
     },
 }
 

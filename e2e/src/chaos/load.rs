@@ -285,10 +285,10 @@ impl Shared {
                 .get(format!("{commands}/commands/{key}"))
                 .query(&[("stream", stream)]),
             Ask::StrongRead => self.http.get(format!("{commands}/tasks/{id}/state")),
-            Ask::BoardRead { .. } => {
+            Ask::BoardRead { after, .. } => {
                 let url = format!("http://{}/v1/tasks/{id}", self.queries);
-                let position = self.board.position(stream);
-                self.http.get(url).header("annals-position", position)
+                let token = answers::token(stream, after.as_ref());
+                self.http.get(url).header("annals-position", token)
             }
         };
         let name = actor.trim_start_matches("user:");

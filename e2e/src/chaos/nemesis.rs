@@ -61,6 +61,14 @@ pub const FAULTS: [Fault; 17] = [
 ];
 
 impl Fault {
+    /// Whether it takes its time: the whole installation is gone through.
+    pub fn is_long(self) -> bool {
+        matches!(
+            self,
+            Self::NodesRolled | Self::BrokersRolled | Self::TwoBrokersKilled
+        )
+    }
+
     fn is_of_brokers(self) -> bool {
         matches!(
             self,

@@ -295,7 +295,7 @@ impl<'a> StreamCheck<'a> {
             },
             Answer::Shown { version, task } => {
                 let at_least = match operation.ask {
-                    Ask::BoardRead { at_least } => at_least,
+                    Ask::BoardRead { at_least, .. } => at_least,
                     _ => self.known,
                 };
                 if !(at_least..=newest).contains(version) {

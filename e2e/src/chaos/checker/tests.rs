@@ -85,7 +85,15 @@ impl Story {
         let (version, task) = (4, Task::Done);
         let shown = Answer::Shown { version, task };
         story.ask("", "user:bo", Ask::StrongRead, shown.clone());
-        story.ask("", "user:bo", Ask::BoardRead { at_least: 3 }, shown);
+        story.ask(
+            "",
+            "user:bo",
+            Ask::BoardRead {
+                at_least: 3,
+                after: None,
+            },
+            shown,
+        );
         story
     }
 

@@ -1,6 +1,6 @@
 //! An HTTP answer as a client understands it.
 
-use event_log::PositionToken;
+use event_log::{Position, PositionToken};
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 
@@ -37,6 +37,19 @@ pub(super) fn read(ask: &Ask, status: u16, headers: &HeaderMap, body: &str) -> A
         421 | 429 | 503 => Answer::Open(code.into()),
         _ => nonsense(),
     }
+}
+
+/// The token that came with this place, of an event of this stream.
+pub(super) fn token(stream: &str, place: Option<&Place>) -> String {
+    let token = place.map_or_else(PositionToken::default, |place| {
+        let position = Position {
+            topic: place.topic.clone(),
+            partition: place.partition,
+            offset: place.offset,
+        };
+        PositionToken::of(position, stream.parse().ok())
+    });
+    token.encode()
 }
 
 fn accepted(headers: &HeaderMap, json: &Value) -> Option<Answer> {

@@ -6,12 +6,11 @@ use std::{
     sync::{Mutex, MutexGuard},
 };
 
-use event_log::{Position, PositionToken};
 use kernel::{Actor, CommandId, StreamId, Tenant};
 
 use super::{Client, MANAGER, WORKERS, stream_of};
 use crate::chaos::{
-    history::{Answer, Ask, Operation},
+    history::{Answer, Ask, Operation, Place},
     world::TENANT,
 };
 
@@ -40,7 +39,7 @@ struct Known {
 struct Seen {
     version: u64,
     assignee: Option<String>,
-    position: Option<Position>,
+    place: Option<Place>,
 }
 
 impl Board {
@@ -78,26 +77,12 @@ impl Board {
                 known.tasks.remove(&forgotten);
             }
         }
-        let position = Position {
-            topic: place.topic.clone(),
-            partition: place.partition,
-            offset: place.offset,
-        };
         let seen = Seen {
             version: *version,
             assignee,
-            position: Some(position),
+            place: Some(place.clone()),
         };
         known.tasks.insert(stream.clone(), seen);
-    }
-
-    /// A token for the newest that is known of this stream.
-    pub fn position(&self, stream: &str) -> String {
-        let position = self.known().seen(stream).position;
-        let token = position.map_or_else(PositionToken::default, |position| {
-            PositionToken::of(position, stream.parse().ok())
-        });
-        token.encode()
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -149,8 +134,10 @@ impl Client {
             }
             86..93 => self.ask(stream, MANAGER, String::new(), Ask::StrongRead),
             _ => {
-                let at_least = seen.version;
-                let board = Ask::BoardRead { at_least };
+                let board = Ask::BoardRead {
+                    at_least: seen.version,
+                    after: seen.place,
+                };
                 self.ask(stream, MANAGER, String::new(), board)
             }
         }
