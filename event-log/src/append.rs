@@ -54,6 +54,9 @@ pub enum AppendError {
     /// Whether the batch is in the log, a new take-over and the log itself say.
     #[error(transparent)]
     Overslept(#[from] Overslept),
+    /// The renewal is not in the log, although the coordinator says so.
+    #[error("failed to go on after a renewal")]
+    Unmarked(#[source] FetchError),
     /// The log is not as it must be: somebody wrote past us, or the broker lost data.
     #[error("the log of {topic} partition {partition} is not as expected: {what}")]
     Diverged {
@@ -192,7 +195,10 @@ impl Appender {
                 foreign.get_or_insert_with(|| written_by(batch));
             }
         });
-        read.await.map_err(|error| self.diverged(chain(&error)))?;
+        read.await.map_err(|error| match error {
+            FetchError::NoMarker { .. } => AppendError::Unmarked(error),
+            _ => self.diverged(chain(&error)),
+        })?;
         if let Some(foreign) = foreign {
             return Err(self.diverged(foreign));
         }

@@ -13,7 +13,7 @@ use kafka_protocol::{
         fetch_request::{FetchPartition, FetchTopic},
     },
 };
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::{
     batch::{Batch, BatchError, ProducerIdentity},
@@ -27,6 +27,9 @@ const WAIT_MS: i32 = 100;
 /// Less than this in an answer: there was hardly more.
 const NEARLY_NOTHING: usize = 64 << 10;
 const PAUSE: Duration = Duration::from_millis(50);
+/// How long the marker of a completed take-over may be missing at the end of the log. A broker
+/// shows it within milliseconds of its leader, unless it never comes.
+const MARKER_WITHIN: Duration = Duration::from_secs(3);
 
 /// Why a partition cannot be read on. Connection trouble is not among them: it is waited out.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +47,10 @@ pub enum FetchError {
         partition: i32,
         offset: i64,
     },
+    /// Kafka may complete a transaction without writing its markers when the coordinator is
+    /// restarted in between. Another take-over writes others.
+    #[error("{topic} partition {partition} ends without the marker of this take-over")]
+    NoMarker { topic: String, partition: i32 },
     #[error("the broker refused to read {topic} partition {partition}: {}", name(*code))]
     Refused {
         topic: String,
@@ -85,14 +92,27 @@ impl PartitionReader {
     /// Hands over every batch up to and including this take-over's marker.
     ///
     /// A deposed leader may answer with an old end of the log, without an
-    /// error; it does not have the marker, so reading goes on until it is seen.
+    /// error; it does not have the marker, so only the marker ends the reading.
+    ///
+    /// # Errors
+    /// `NoMarker` when it does not come: the take-over has to be done again.
     pub async fn read_to_marker(
         &mut self,
         marker: ProducerIdentity,
         mut take: impl FnMut(&Batch),
     ) -> Result<(), FetchError> {
+        let mut at_end_since = None;
         loop {
-            for batch in self.next_batches().await? {
+            let batches = self.next_batches().await?;
+            if !batches.is_empty() {
+                at_end_since = None;
+            } else if at_end_since.get_or_insert_with(Instant::now).elapsed() > MARKER_WITHIN {
+                return Err(FetchError::NoMarker {
+                    topic: self.topic.clone(),
+                    partition: self.partition,
+                });
+            }
+            for batch in batches {
                 let is_marker = batch.control && batch.producer == marker;
                 take(&batch);
                 if is_marker {

@@ -51,10 +51,13 @@ impl OwnerError {
             Self::Fence(FenceError::Unavailable { .. } | FenceError::Refused { .. }) => {
                 Ending::Unavailable
             }
+            Self::Restore(FetchError::NoMarker { .. }) => Ending::Unavailable,
             Self::Restore(_) | Self::Record(_) => Ending::Diverged,
             Self::Claim(error) | Self::Append(error) => match error {
                 AppendError::Fenced { .. } | AppendError::Unfinished { .. } => Ending::Deposed,
-                AppendError::Refused { .. } | AppendError::Overslept(_) => Ending::Unavailable,
+                AppendError::Refused { .. }
+                | AppendError::Overslept(_)
+                | AppendError::Unmarked(_) => Ending::Unavailable,
                 AppendError::Diverged { .. } => Ending::Diverged,
             },
             Self::Unfenced(_) | Self::Term { .. } => Ending::Unclaimable,

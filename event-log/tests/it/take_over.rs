@@ -13,7 +13,7 @@ use event_log::{
     batch::ProducerIdentity,
     cluster::Cluster,
     fence::{FenceError, StillAssigned, TakeOver, renew, take_over, take_over_while},
-    fetch::PartitionReader,
+    fetch::{FetchError, PartitionReader},
 };
 use futures::future::ready;
 use tokio::{sync::mpsc, time::timeout};
@@ -279,6 +279,21 @@ async fn restoring_waits_for_ones_own_marker() {
     let end = in_time(entries.recv()).await.unwrap();
     assert!(end.control && end.producer == marker);
     assert_eq!(in_time(restored).await.unwrap(), end.offset + 1);
+}
+
+/// A coordinator that is restarted at the wrong moment completes take-overs without markers.
+#[tokio::test]
+async fn a_marker_that_never_comes_ends_the_reading() {
+    let shard = Shard::shared().await;
+    let owner = shard.own().await.unwrap();
+    let never = ProducerIdentity {
+        epoch: owner.take_over.writer.epoch + 1,
+        ..owner.take_over.writer
+    };
+    let mut reader = PartitionReader::new(&shard.cluster, &shard.events, PARTITION, 0);
+    let error = in_time(reader.read_to_marker(never, |_| {})).await;
+    let error = error.unwrap_err();
+    assert!(matches!(error, FetchError::NoMarker { .. }), "{error}");
 }
 
 /// Epochs end at 32,767, and a new producer id fences nobody by itself.
