@@ -18,10 +18,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     directory::Directory,
-    group::{Answer, Ask, Found, Recall, Request},
+    group::{Announced, Answer, Ask, Found, Recall, Request},
     http::forward,
     membership::Group,
     outcome::{Acceptance, CommandError, Expected},
+    preparing::Preparing,
     recorded::CommandKey,
     shard::{Routed, ShardStatus},
     streams::Command,
@@ -36,6 +37,7 @@ pub(crate) struct Shards {
     /// The lane of each kind of stream: its context's.
     pub lanes: HashMap<&'static str, usize>,
     pub answer_within: Duration,
+    pub preparing: Preparing,
     /// How long a request waits for a shard that nobody serves just now.
     pub hand_over_wait: Duration,
     pub group: Group,
@@ -122,6 +124,43 @@ impl Commands {
         self.ask(&stream, ask).await
     }
 
+    /// Like [`submit`](Self::submit) of a command that has to be prepared first, by gathering
+    /// facts that are not in its stream. They belong into its events: nobody gathers them again.
+    ///
+    /// A command that is recorded or under way gets its answer, and `prepare` is not run; of
+    /// several with one key that come at the same time, one prepares and the others wait. It is
+    /// run where the stream's shard is.
+    ///
+    /// # Errors
+    /// Those of `prepare`, too; nothing is decided then.
+    pub async fn submit_prepared<D: Decider, E: From<CommandError>>(
+        &self,
+        submission: Submission,
+        prepare: impl Future<Output = Result<D::Command, E>> + Send,
+    ) -> Result<Acceptance, E> {
+        let Submission { meta, .. } = &submission;
+        let key = CommandKey::new(&meta.stream, &meta.actor, &meta.command_id);
+        let Ok(turn) = timeout(self.0.answer_within, self.0.preparing.turn(key)).await else {
+            return Err(self.no_answer_yet().into());
+        };
+        let _turn = turn.ok_or(CommandError::Busy)?;
+        let announced = Recall {
+            stream: meta.stream.clone(),
+            key,
+            announced: Some(Announced {
+                fingerprint: submission.fingerprint,
+                issued_at: submission.issued_at,
+            }),
+        };
+        let stream = meta.stream.clone();
+        match self.ask(&stream, Ask::Recall(Box::new(announced))).await {
+            Err(CommandError::UnknownCommand) => {}
+            known => return Ok(known?),
+        }
+        let command = prepare.await?;
+        Ok(self.submit::<D>(submission, command).await?)
+    }
+
     /// What became of the command with this key on this stream: its recorded
     /// answer, or the one it gets when it is still under way.
     pub async fn recall(&self, stream: &StreamId, key: CommandKey) -> Answer {
@@ -200,9 +239,13 @@ impl Commands {
             Ok(Ok(answer)) => answer,
             // It was taken over, and nobody has decided.
             Ok(Err(_)) => Err(elsewhere(number)),
-            Err(_) => Err(CommandError::NoAnswerYet {
-                after_ms: self.0.answer_within.as_millis() as u64,
-            }),
+            Err(_) => Err(self.no_answer_yet()),
+        }
+    }
+
+    fn no_answer_yet(&self) -> CommandError {
+        CommandError::NoAnswerYet {
+            after_ms: self.0.answer_within.as_millis() as u64,
         }
     }
 }

@@ -16,9 +16,12 @@ pub struct Config {
     pub group: usize,
     /// For how many of a partition's latest commands the answer is remembered.
     ///
-    /// A command that is repeated later than that is decided anew. Each takes
-    /// about 100 bytes.
+    /// A command that is repeated later than that is decided anew, or refused as `window-passed`
+    /// if it says when it was issued. Each takes about 200 bytes.
     pub remembered_commands: usize,
+    /// After how many records a partition's state is copied into a snapshot, from which the next
+    /// owner goes on; 0 for never. With more streams than that, after as many as there are streams.
+    pub snapshot_every: u64,
     /// How long a client waits for the answer before it gets 503 `no-answer-yet`.
     pub answer_within_ms: u64,
     /// How long a request waits for a shard that nobody serves just now, before it gets 503
@@ -37,6 +40,7 @@ impl Default for Config {
             queue: 4_096,
             group: 256,
             remembered_commands: 100_000,
+            snapshot_every: 100_000,
             answer_within_ms: 10_000,
             hand_over_wait_ms: 1_000,
             least_fence_lifetime_ms: 3_600_000,

@@ -3,8 +3,10 @@
 //! At most one group is in flight; the next is decided meanwhile. Every answer
 //! waits for the acknowledgement of the group whose state it saw.
 
+mod copying;
+
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::PoisonError,
 };
 
@@ -15,11 +17,13 @@ use event_log::{
 };
 use kernel::StreamId;
 
+use self::copying::Copying;
+pub(crate) use self::copying::Extent;
 use crate::{
     group::{Answer, Ask, Entry, Group, Reply, Request, Verdict},
     outcome::{Acceptance, CommandError},
     recorded::{CommandKey, RecordedCommand, RecordedCommands},
-    streams::{Decided, Kind, Sink, Undecided},
+    streams::{Decided, Kind, Sink, Undecided, kind_named},
     torn::{Torn, Whole},
 };
 
@@ -54,6 +58,8 @@ pub(crate) struct Lane {
     kinds: Vec<Box<dyn Kind>>,
     recorded: RecordedCommands,
     stopped: HashMap<StreamId, String>,
+    /// Whether a record of the log stops a stream.
+    unreadable: bool,
     /// Whether the commands that were read from the log are whole.
     whole: Whole,
     /// What was passed over in the log because it is none of ours.
@@ -69,6 +75,13 @@ pub(crate) struct Lane {
     under_way: HashMap<CommandKey, UnderWay>,
     /// How many waiting requests are to be appended alone, after a group was refused.
     alone: usize,
+    copying: Option<Copying>,
+    /// Where the last snapshot tells to read on.
+    copied_from: i64,
+    /// Events before this offset may be contained in the states that came from a snapshot.
+    contained_until: i64,
+    /// Producers whose markers were read.
+    marked: BTreeSet<i64>,
 }
 
 /// A command whose events are not acknowledged yet.
@@ -96,6 +109,7 @@ impl Lane {
             kinds,
             recorded: RecordedCommands::new(remembered_commands),
             stopped: HashMap::new(),
+            unreadable: false,
             whole: Whole::default(),
             foreign: None,
             highest_term: 0,
@@ -105,6 +119,10 @@ impl Lane {
             in_flight: None,
             under_way: HashMap::new(),
             alone: 0,
+            copying: None,
+            copied_from: 0,
+            contained_until: 0,
+            marked: BTreeSet::new(),
         }
     }
 
@@ -254,6 +272,7 @@ impl Lane {
     /// When nobody can say which stream a record belongs to.
     pub fn replay(&mut self, batch: &Batch) -> Result<(), UnknownRecord> {
         if batch.control {
+            self.marked.insert(batch.producer.id);
             return Ok(());
         }
         for record in batch.records() {
@@ -516,7 +535,9 @@ impl Lane {
         }
         let value = record.value.as_deref().unwrap_or_default();
         let replayed = match kind_of(&mut self.kinds, &envelope.stream) {
-            Some(kind) => kind.replay(&envelope, value).map_err(|e| e.to_string()),
+            Some(kind) => kind
+                .replay(&envelope, value, record.offset < self.contained_until)
+                .map_err(|e| e.to_string()),
             None => Err(format!(
                 "no context has streams of kind {}",
                 envelope.stream.kind()
@@ -532,6 +553,7 @@ impl Lane {
         tracing::error!(stream.id = %stream, offset, reason, "stopped stream {stream}");
         let reason = format!("its event at offset {offset} cannot be read: {reason}");
         self.stopped.entry(stream).or_insert(reason);
+        self.unreadable = true;
     }
 
     fn stop_torn(&mut self, Torn { stream, offset }: Torn) {
@@ -582,8 +604,7 @@ impl Lane {
 }
 
 fn kind_of<'a>(kinds: &'a mut [Box<dyn Kind>], stream: &StreamId) -> Option<&'a mut Box<dyn Kind>> {
-    let name = stream.kind();
-    kinds.iter_mut().find(|kind| kind.name() == name)
+    kind_named(kinds, stream.kind())
 }
 
 /// Whoever does not wait any more misses the answer; asking again brings it.

@@ -19,10 +19,12 @@ mod lane;
 mod membership;
 mod openapi;
 mod outcome;
+mod preparing;
 mod recorded;
 mod server;
 mod service;
 mod shard;
+mod snapshots;
 mod streams;
 mod torn;
 

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 /// A command's identity: its key, scoped by tenant, actor and stream, in 16
 /// bytes of SHA-256. Nobody can make another command meet it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct CommandKey([u8; 16]);
+pub struct CommandKey(pub(crate) [u8; 16]);
 
 impl CommandKey {
     /// The stream's name carries the tenant.
@@ -96,7 +96,7 @@ impl RecordedCommands {
         }
     }
 
-    /// The next commands from this offset on, in the order of the log.
+    /// The commands from this offset on, in the order of the log.
     pub fn from_offset(
         &self,
         offset: i64,

@@ -9,6 +9,7 @@ use event_log::{
     group::GroupError,
     registry::{RegistryClient, RegistryError},
     self_test::{SelfTestError, self_test},
+    snapshots::{SnapshotError, SnapshotTopic},
     topics::{Generation, Purpose, TopicError, TopicOptions, ensure_topic},
 };
 use futures::{FutureExt, future::BoxFuture};
@@ -27,6 +28,7 @@ use crate::{
     directory::directory,
     health,
     membership::{Group, membership},
+    preparing::Preparing,
     shard::{self, ContextFactory, ShardSettings, ShardStatus},
     streams::ContextStreams,
 };
@@ -55,6 +57,8 @@ pub enum StartError {
     #[error(transparent)]
     Broker(#[from] BrokerError),
     #[error(transparent)]
+    Snapshots(#[from] SnapshotError),
+    #[error(transparent)]
     SelfTest(#[from] SelfTestError),
     #[error(
         "{0}: each node needs an address of its own, which others reach it at; see \
@@ -81,6 +85,7 @@ impl StartError {
             Self::Broker(error) => error.is_temporary(),
             Self::SelfTest(error) => error.is_temporary(),
             Self::Codec(_)
+            | Self::Snapshots(_)
             | Self::Replaced(_)
             | Self::Group(_)
             | Self::DuplicateKind { .. }
@@ -133,6 +138,7 @@ impl CommandService {
         let statuses: Vec<_> = shards.iter().map(|shard| shard.status.clone()).collect();
         let ended = CancellationToken::new();
         let commands = Commands::new(Shards {
+            preparing: Preparing::default(),
             shards,
             lanes,
             answer_within: Duration::from_millis(config.answer_within_ms),
@@ -146,6 +152,7 @@ impl CommandService {
             let Some(Prepared {
                 contexts,
                 fence_lifetime,
+                snapshots,
             }) = self.prepared(&ready, &shutdown).await?
             else {
                 return Ok(());
@@ -158,6 +165,7 @@ impl CommandService {
                 config,
                 group: group.clone(),
                 directory,
+                snapshots,
             });
             let mut owners = JoinSet::new();
             for ((incoming, status), partition) in ends.into_iter().zip(0..) {
@@ -266,7 +274,20 @@ impl CommandService {
         Ok(Prepared {
             contexts,
             fence_lifetime,
+            snapshots: self.snapshots().await?,
         })
+    }
+
+    /// The topic of snapshots, unless there are to be none.
+    async fn snapshots(&self) -> Result<Option<SnapshotTopic>, StartError> {
+        if self.config.snapshot_every == 0 {
+            return Ok(None);
+        }
+        let topic = self.generation.snapshots_topic();
+        let partitions = self.generation.partitions;
+        let purpose = Purpose::Snapshots;
+        ensure_topic(&self.kafka, &topic, purpose, partitions, self.topics).await?;
+        Ok(Some(SnapshotTopic::new(&self.kafka, topic)?))
     }
 }
 
@@ -274,6 +295,7 @@ impl CommandService {
 struct Prepared {
     contexts: Vec<ContextFactory>,
     fence_lifetime: Duration,
+    snapshots: Option<SnapshotTopic>,
 }
 
 /// After the shutdown began: others take the shards over while they are still served here.

@@ -18,6 +18,7 @@ use event_log::{
     batch::ProducerIdentity,
     cluster::Cluster,
     fence::{FenceError, TakeOver, renew},
+    snapshots::SnapshotTopic,
     topics::Generation,
 };
 use futures::{
@@ -30,7 +31,7 @@ pub(crate) use self::life::run;
 use self::{ending::OwnerError, serve::Done};
 use crate::{
     config::Config, directory::Directory, group::Request, lane::Lane, membership::Group,
-    streams::KindFactory,
+    snapshots::Copier, streams::KindFactory,
 };
 
 /// How a shard is.
@@ -86,6 +87,8 @@ pub(crate) struct ShardSettings {
     pub config: Config,
     pub group: Group,
     pub directory: Directory,
+    /// Where the next owner finds snapshots, if there are any.
+    pub snapshots: Option<SnapshotTopic>,
 }
 
 /// A context's name and how its streams are made.
@@ -149,6 +152,7 @@ struct Shard {
     troubles: Vec<Option<String>>,
     /// How many requests the lanes hold; more wait in the shard's queue.
     room: usize,
+    copier: Option<Copier>,
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

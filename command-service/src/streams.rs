@@ -97,10 +97,29 @@ impl<D: Decider> DeclaredKind for Declared<D> {
     ) -> BoxFuture<'a, Result<KindFactory, CodecError>> {
         Box::pin(async move {
             let codec = Arc::new(EventCodec::<D::Event>::connect(&[schemas], registry).await?);
-            let make = move || Box::new(Streams::<D>::new(codec.clone())) as Box<dyn Kind>;
+            let edition = edition::<D>(schemas);
+            let make = move || {
+                let (codec, edition) = (codec.clone(), edition.clone());
+                Box::new(Streams::<D>::new(codec, edition)) as Box<dyn Kind>
+            };
             Ok(Arc::new(make) as KindFactory)
         })
     }
+}
+
+/// What the states depend on besides the events: their type and `evolve`, and how the events are
+/// read.
+fn edition<D: Decider>(schemas: &ContextSchemas) -> Arc<str> {
+    let mut edition = format!(
+        "{} {} {}",
+        D::KIND,
+        D::EVOLVE_VERSION,
+        std::any::type_name::<D>()
+    );
+    for file in schemas.files() {
+        edition.push_str(&file.text);
+    }
+    edition.into()
 }
 
 /// A command as the shard gets it: what it asks is known only to its kind.
@@ -160,8 +179,42 @@ pub(crate) trait Kind: Send {
     /// No group that was decided ahead will be appended as it is.
     fn abandon(&mut self);
 
-    /// Takes in an event that was read from the log.
-    fn replay(&mut self, envelope: &Envelope, value: &[u8]) -> Result<(), ReplayError>;
+    /// Takes in an event that was read from the log. It may be contained in a state that came
+    /// from a snapshot.
+    fn replay(
+        &mut self,
+        envelope: &Envelope,
+        value: &[u8],
+        may_be_contained: bool,
+    ) -> Result<(), ReplayError>;
+
+    /// What the states depend on besides the events.
+    fn edition(&self) -> &str;
+
+    /// How many streams have an acknowledged state.
+    fn len(&self) -> usize;
+
+    /// Writes the acknowledged state of a stream, by its number in the order of their making.
+    fn save(&self, index: usize, into: &mut Vec<u8>) -> Result<(), SaveError>;
+
+    /// Takes in what was saved.
+    fn load(&mut self, saved: &[u8]) -> Result<(), serde_json::Error>;
+}
+
+/// A state that snapshots do not keep.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SaveError {
+    #[error("failed to save a state")]
+    Json(#[source] serde_json::Error),
+    #[error("saving a state panicked")]
+    Panicked,
+}
+
+pub(crate) fn kind_named<'a>(
+    kinds: &'a mut [Box<dyn Kind>],
+    name: &str,
+) -> Option<&'a mut Box<dyn Kind>> {
+    kinds.iter_mut().find(|kind| kind.name() == name)
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -181,6 +234,7 @@ pub(crate) enum ReplayError {
 
 pub(crate) struct Streams<D: Decider> {
     codec: Arc<EventCodec<D::Event>>,
+    edition: Arc<str>,
     acknowledged: IndexMap<StreamId, State<D>>,
     /// At most two for a stream: of the group in flight and of the one in the making.
     ahead: HashMap<StreamId, Vec<Ahead<D>>>,
@@ -201,9 +255,10 @@ struct Ahead<D> {
 }
 
 impl<D: Decider> Streams<D> {
-    pub(crate) fn new(codec: Arc<EventCodec<D::Event>>) -> Self {
+    pub(crate) fn new(codec: Arc<EventCodec<D::Event>>, edition: Arc<str>) -> Self {
         Self {
             codec,
+            edition,
             acknowledged: IndexMap::new(),
             ahead: HashMap::new(),
             scratch: Vec::new(),
@@ -361,11 +416,19 @@ impl<D: Decider> Kind for Streams<D> {
         self.ahead.clear();
     }
 
-    fn replay(&mut self, envelope: &Envelope, value: &[u8]) -> Result<(), ReplayError> {
+    fn replay(
+        &mut self,
+        envelope: &Envelope,
+        value: &[u8],
+        may_be_contained: bool,
+    ) -> Result<(), ReplayError> {
         let state = self
             .acknowledged
             .entry(envelope.stream.clone())
             .or_default();
+        if may_be_contained && envelope.version <= state.version {
+            return Ok(());
+        }
         if envelope.version != state.version.next() {
             return Err(ReplayError::Gap {
                 current: state.version,
@@ -380,6 +443,40 @@ impl<D: Decider> Kind for Streams<D> {
             .map_err(|_| ReplayError::Panicked)?;
         state.version = envelope.version;
         state.time = state.time.max(envelope.time);
+        Ok(())
+    }
+
+    fn edition(&self) -> &str {
+        &self.edition
+    }
+
+    fn len(&self) -> usize {
+        self.acknowledged.len()
+    }
+
+    fn save(&self, index: usize, into: &mut Vec<u8>) -> Result<(), SaveError> {
+        let Some((stream, state)) = self.acknowledged.get_index(index) else {
+            unreachable!("streams are not removed");
+        };
+        let micros = state.time.timestamp_micros();
+        let saved = (stream, state.version, micros, &state.content);
+        contained(|| serde_json::to_writer(into, &saved))
+            .map_err(|_| SaveError::Panicked)?
+            .map_err(SaveError::Json)
+    }
+
+    fn load(&mut self, saved: &[u8]) -> Result<(), serde_json::Error> {
+        let saved = contained(|| serde_json::from_slice(saved));
+        let (stream, version, micros, content): (StreamId, _, _, D) =
+            saved.unwrap_or_else(|_| Err(serde::de::Error::custom("reading a state panicked")))?;
+        let time = DateTime::from_timestamp_micros(micros)
+            .ok_or_else(|| serde::de::Error::custom("a time is out of range"))?;
+        let state = State {
+            version,
+            time,
+            content,
+        };
+        self.acknowledged.insert(stream, state);
         Ok(())
     }
 }

@@ -27,6 +27,7 @@ pub mod registry;
 pub mod router;
 pub mod schemas;
 pub mod self_test;
+pub mod snapshots;
 pub mod topics;
 pub mod wire;
 

@@ -42,6 +42,11 @@ impl Generation {
         format!("annals.owners.{}", self.name)
     }
 
+    /// Topic of what spares an owner from reading the whole log. It may be wiped at any time.
+    pub fn snapshots_topic(&self) -> String {
+        format!("annals.snapshots.{}", self.name)
+    }
+
     /// Topic on which each start proves that the cluster fences.
     pub fn self_test_topic(&self) -> String {
         format!("annals.selftest.{}", self.name)
@@ -63,6 +68,8 @@ pub enum Purpose {
     Owners,
     /// What each start tries out and notes down: the newest per key is kept.
     Scratch,
+    /// What may be missing: the newest per key is kept.
+    Snapshots,
 }
 
 /// How topics are made.
@@ -203,7 +210,8 @@ pub async fn ensure_topic(
         });
     }
     for begin in making::wait_until_served(cluster, topic, &metadata).await? {
-        if begin.offset > 0 && purpose != Purpose::Scratch {
+        let may_be_wiped = matches!(purpose, Purpose::Scratch | Purpose::Snapshots);
+        if begin.offset > 0 && !may_be_wiped {
             return Err(TopicError::Truncated {
                 topic: topic.into(),
                 partition: begin.partition,
@@ -299,4 +307,3 @@ impl TopicError {
         }
     }
 }
-

@@ -11,10 +11,17 @@ use crate::{Event, Meta};
 /// `Default` is the state of a stream without events. The platform folds
 /// `evolve` over the stream's events, calls `decide` with the next command and
 /// appends what it answers, all or nothing.
-pub trait Decider: Default + Clone + Send + 'static {
+///
+/// The state is serialized into snapshots, which spare an owner from folding all events again;
+/// it has to come back as it was. [`given`](crate::given) checks that in every scenario.
+pub trait Decider: Default + Clone + Serialize + DeserializeOwned + Send + 'static {
     /// The middle part of the stream id `tenant/kind/id`: 1–64 characters of `a–z`, `0–9` and `-`, not
     /// beginning with `-`. Checked at start.
     const KIND: &'static str;
+
+    /// To be raised whenever the state's type or `evolve` changes what the same events lead to:
+    /// snapshots of another version are not used.
+    const EVOLVE_VERSION: u32 = 1;
 
     type Command: Serialize + DeserializeOwned + Send + 'static;
     type Event: Event;

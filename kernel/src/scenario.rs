@@ -5,14 +5,18 @@ use std::fmt::Debug;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use crate::{Actor, CommandId, Decider, Meta, StreamId, Tenant};
+use crate::{Actor, CommandId, Decider, Meta, Rejection, StreamId, Tenant};
 
 /// Begins a scenario on a stream that has these events.
+///
+/// # Panics
+/// When the state does not survive a snapshot.
 pub fn given<D: Decider>(events: impl IntoIterator<Item = D::Event>) -> Given<D> {
     let mut state = D::default();
     for event in events {
         state.evolve(&event);
     }
+    let restored = through_snapshot(&state);
     let tenant = Tenant::default();
     let stream = StreamId::new(&tenant, D::KIND, "scenario").unwrap_or_else(|malformed| {
         panic!("the kind {:?} of a decider {malformed}", D::KIND);
@@ -21,6 +25,7 @@ pub fn given<D: Decider>(events: impl IntoIterator<Item = D::Event>) -> Given<D>
         .unwrap_or_else(|malformed| unreachable!("the scenario's command id {malformed}"));
     Given {
         state,
+        restored,
         meta: Meta {
             stream,
             tenant,
@@ -33,9 +38,18 @@ pub fn given<D: Decider>(events: impl IntoIterator<Item = D::Event>) -> Given<D>
     }
 }
 
+fn through_snapshot<D: Decider>(state: &D) -> D {
+    let snapshot = serde_json::to_vec(state);
+    snapshot
+        .and_then(|snapshot| serde_json::from_slice(&snapshot))
+        .unwrap_or_else(|error| panic!("a state of {} is not kept by snapshots: {error}", D::KIND))
+}
+
 /// A stream's state before the command.
 pub struct Given<D> {
     state: D,
+    /// The same, as it comes out of a snapshot.
+    restored: D,
     meta: Meta,
 }
 
@@ -64,8 +78,19 @@ impl<D: Decider> Given<D> {
         self
     }
 
+    /// # Panics
+    /// When the state decides otherwise after it was in a snapshot.
     pub fn when(self, command: D::Command) -> When<D> {
         let outcome = self.state.decide(&command, &self.meta);
+        let restored = self.restored.decide(&command, &self.meta);
+        let code = |rejection: &D::Rejection| rejection.code();
+        assert_eq!(
+            restored.as_ref().map_err(code),
+            outcome.as_ref().map_err(code),
+            "a state of {} decides otherwise after it was in a snapshot: does it serialize all \
+             that it has?",
+            D::KIND
+        );
         When { outcome }
     }
 

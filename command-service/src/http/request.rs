@@ -107,6 +107,33 @@ impl Commands {
     }
 }
 
+impl Commands {
+    /// Like [`send`](Self::send) of a command that has to be prepared first: `prepare` gathers
+    /// facts that are not in the stream, and makes the command of them.
+    ///
+    /// ```ignore
+    /// let assign = async {
+    ///     let worker = workers.any_active().await?;
+    ///     Ok(TaskCommand::Assign { to: worker })
+    /// };
+    /// commands.send_prepared::<Task>(&id, assign, &request).await
+    /// ```
+    ///
+    /// A command that is recorded or under way gets its answer, and `prepare` is not run.
+    pub async fn send_prepared<D: Decider>(
+        &self,
+        id: &str,
+        prepare: impl Future<Output = Result<D::Command, Problem>> + Send,
+        request: &CommandRequest<impl Sync>,
+    ) -> Result<Accepted, Problem> {
+        let submission = request.submission(D::KIND, id)?;
+        let acceptance = self
+            .submit_prepared::<D, Problem>(submission, prepare)
+            .await?;
+        Ok(Accepted::new(acceptance))
+    }
+}
+
 impl<T> CommandRequest<T> {
     /// The id of what this command creates: the same for every retry.
     pub fn new_id(&self) -> String {

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// A counter that goes up to 10 and panics at 7 when it is asked to.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Counter(u32);
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -204,9 +204,7 @@ impl World {
     fn restored(self) -> Self {
         let mut next = Self::with(256, self.remembered_commands);
         next.times = self.times;
-        for batch in self.log.into_iter().filter(|batch| !batch.is_empty()) {
-            let mut bytes = at_offset(batch.seal(WRITER, 0, 0), next.end);
-            let batch = Batch::read(&mut bytes).unwrap().unwrap();
+        for batch in in_the_log(self.log) {
             next.end = batch.last_offset + 1;
             for record in batch.records() {
                 let envelope = Envelope::read(record.unwrap().headers());
@@ -217,6 +215,19 @@ impl World {
         next.lane.claim(5);
         next
     }
+}
+
+/// The batches as an owner reads them.
+fn in_the_log(sent: Vec<event_log::batch::BatchBuilder>) -> Vec<Batch> {
+    let mut end = 0;
+    let appended = sent.into_iter().filter(|batch| !batch.is_empty());
+    let read = appended.map(|batch| {
+        let mut bytes = at_offset(batch.seal(WRITER, 0, 0), end);
+        let batch = Batch::read(&mut bytes).unwrap().unwrap();
+        end = batch.last_offset + 1;
+        batch
+    });
+    read.collect()
 }
 
 /// The broker writes the base offset into a batch.
@@ -237,7 +248,8 @@ fn lane(limit: usize, remembered_commands: usize) -> Lane {
     )
     .unwrap();
     let codec = Arc::new(EventCodec::<Count>::offline(&[&schemas]).unwrap());
-    let kinds: Vec<Box<dyn Kind>> = vec![Box::new(Streams::<Counter>::new(codec))];
+    let kinds: Vec<Box<dyn Kind>> =
+        vec![Box::new(Streams::<Counter>::new(codec, "counter 1".into()))];
     let topic = "annals.counting.events.1".to_owned();
     let mut lane = Lane::new("counting", topic, 0, kinds, limit, remembered_commands);
     lane.claim(5);
@@ -833,6 +845,73 @@ fn one_command_is_waited_for_by_a_bounded_number() {
     assert_eq!(busy.count(), 100 - MAX_JOINED);
 }
 
+/// Everything that a lane knows of the log, in an order that does not depend on how it learnt it.
+fn dump(lane: &mut Lane) -> (Extent, Vec<String>) {
+    let mut lines = Vec::new();
+    lane.begin_copy();
+    let extent = lane.copy_some(&mut lines, usize::MAX).unwrap().unwrap();
+    let mut lines: Vec<_> = String::from_utf8(lines)
+        .unwrap()
+        .lines()
+        .map(str::to_owned)
+        .collect();
+    lines.sort();
+    (extent, lines)
+}
+
+#[test]
+fn a_snapshot_is_due_after_as_many_records_as_there_are_streams() {
+    let mut world = World::new();
+    for stream in ["a", "b", "c"] {
+        world.send(stream, "1", Increase::Add(1));
+    }
+    world.settle();
+    assert!(!world.lane.is_snapshot_due(0) && !world.lane.is_snapshot_due(4));
+    assert!(world.lane.is_snapshot_due(2));
+    dump(&mut world.lane);
+    for key in ["2", "3"] {
+        world.send("a", key, Increase::Add(1));
+        world.settle();
+    }
+    assert!(
+        !world.lane.is_snapshot_due(2),
+        "three streams for two records"
+    );
+    world.send("a", "4", Increase::Add(1));
+    world.settle();
+    assert!(world.lane.is_snapshot_due(2));
+}
+
+#[test]
+fn there_is_no_snapshot_behind_a_record_that_stops_a_stream() {
+    let mut world = World::new();
+    world.send("b", "1", Increase::Add(1));
+    world.settle();
+    let mut foreign = event_log::batch::BatchBuilder::default();
+    foreign.push(b"main/counter/a", Some(b"{}"), |_| {});
+    world.log.push(foreign);
+    let later = world.restored();
+    assert!(!later.lane.is_snapshot_due(1));
+}
+
+#[test]
+fn what_no_lane_has_saved_is_not_loaded() {
+    let mut world = World::new();
+    world.send("a", "1", Increase::Add(1));
+    world.settle();
+    let (extent, _) = dump(&mut world.lane);
+    for lines in [
+        "counter",
+        "counter {}",
+        "other [\"main/other/a\",1,0,0]",
+        "counter [\"main/counter/a\",1,0,\"one\"]",
+        " [1]",
+    ] {
+        let loaded = lane(1, 1).load(&extent, lines.as_bytes());
+        assert!(loaded.is_err(), "{lines:?} was loaded");
+    }
+}
+
 /// Without events, the position is the end of the log when the answer is given.
 fn compared(answer: &Answer) -> Answer {
     answer.clone().map(|answer| Acceptance {
@@ -842,6 +921,56 @@ fn compared(answer: &Answer) -> Answer {
 }
 
 proptest! {
+    /// Wherever copying begins, however long it takes, and whatever happens meanwhile.
+    #[test]
+    fn restoring_from_any_snapshot_is_restoring_without(
+        commands in prop::collection::vec((0..5_u8, 0..30_u8, 0..3_u32, any::<bool>()), 1..80),
+        begin in 0..80_usize,
+        slice in 1..300_usize,
+    ) {
+        let mut world = World::remembering(6);
+        let (mut lines, mut extent, mut in_flight) = (Vec::new(), None, false);
+        let begin = begin.min(commands.len() - 1);
+        for (number, (stream, key, by, pause)) in commands.into_iter().enumerate() {
+            world.now = DateTime::from_timestamp_micros(number as i64).unwrap();
+            world.send(&stream.to_string(), &key.to_string(), Increase::Add(by));
+            if number == begin {
+                world.lane.begin_copy();
+            }
+            if number >= begin && extent.is_none() {
+                let until = lines.len() + slice;
+                extent = world.lane.copy_some(&mut lines, until).unwrap();
+            }
+            if pause {
+                if in_flight {
+                    world.acknowledge();
+                }
+                in_flight = world.send_group();
+            }
+        }
+        if in_flight {
+            world.acknowledge();
+        }
+        world.settle();
+        let extent = match extent {
+            Some(extent) => extent,
+            None => world.lane.copy_some(&mut lines, usize::MAX).unwrap().unwrap(),
+        };
+        let World { lane: mut live, log, .. } = world;
+        let log = in_the_log(log);
+        let (mut without, mut with) = (lane(1, 6), lane(1, 6));
+        with.load(&extent, &lines).unwrap();
+        for batch in &log {
+            without.replay(batch).unwrap();
+            if batch.base_offset >= extent.next_offset {
+                with.replay(batch).unwrap();
+            }
+        }
+        prop_assert_eq!(dump(&mut with), dump(&mut without));
+        prop_assert_eq!(dump(&mut live).1, dump(&mut without).1);
+        prop_assert!(with.stopped().next().is_none());
+    }
+
     /// Whatever the groups, the outcome is that of deciding one by one, and the
     /// log alone leads to the same answers.
     #[test]

@@ -128,6 +128,18 @@ impl Predecessors {
         }
     }
 
+    /// Whose markers a snapshot has seen in what is not read again.
+    pub fn note_marked(&mut self, ids: &BTreeSet<i64>) {
+        let Some(partition) = self.partitions.get_mut(self.reading) else {
+            unreachable!("a snapshot is of a topic");
+        };
+        for id in ids {
+            let seen = partition.by_id.entry(*id).or_default();
+            // Of which epochs, nobody remembers.
+            seen.highest_marker = seen.highest_marker.max(Some(-1));
+        }
+    }
+
     /// Notes a batch of the owners topic.
     pub fn note_claim(&mut self, batch: &Batch) {
         self.note(batch);

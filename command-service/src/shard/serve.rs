@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Fence, OwnerError, Routed, Shard, ShardStatus, chain, ending::Ending, predecessors::Claim,
 };
-use crate::outcome::CommandError;
+use crate::{outcome::CommandError, snapshots::Copier};
 
 /// How often everybody else has a turn between the answers of one group and the next group.
 ///
@@ -30,6 +30,12 @@ const TURNS_FOR_OTHERS: usize = 3;
 const DRAIN: Duration = Duration::from_secs(5);
 /// Key in the owners topic, which keeps the newest record of each.
 const BARRIER: &[u8] = b"barrier";
+
+async fn next_copy(copier: &Option<Copier>) {
+    if let Some(copier) = copier {
+        copier.turn().await;
+    }
+}
 
 /// An append that has its definite answer.
 pub(super) enum Done {
@@ -110,6 +116,8 @@ impl Shard {
                 // After a pause, a barrier before anything else: see `advance`.
                 () = awake.doubted(), if self.owners.is_some() => {}
                 _ = looks.tick() => {}
+                // A snapshot grows between the groups, and while there are none.
+                () = next_copy(&self.copier), if self.is_copying() => {}
             }
             if let Err(overslept) = awake.look() {
                 return self.end(AppendError::from(overslept).into());
@@ -125,7 +133,14 @@ impl Shard {
             if !open && self.in_flight.is_empty() {
                 return Ok(());
             }
+            if let Some(copier) = self.copier.as_mut().filter(|_| !self.renewing) {
+                copier.advance(&mut self.lanes);
+            }
         }
+    }
+
+    fn is_copying(&self) -> bool {
+        self.copier.as_ref().is_some_and(Copier::is_busy)
     }
 
     fn status(&self) -> ShardStatus {

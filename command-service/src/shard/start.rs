@@ -17,12 +17,13 @@ use futures::{
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    Fence, OwnerError, Shard, ShardSettings, ShardStatus,
+    ContextFactory, Fence, OwnerError, Shard, ShardSettings, ShardStatus, chain,
     predecessors::{Claim, Predecessors},
 };
 use crate::{
     lane::{Lane, UnknownRecord},
     membership::SESSION,
+    snapshots::{Copier, Shelf},
 };
 
 impl Shard {
@@ -47,7 +48,11 @@ impl Shard {
             let group = group.clone();
             Box::pin(async move { group.still_assigns(partition).await })
         };
-        let mut restoring = Restoring::new(settings, partition);
+        let mut shelf = match &settings.snapshots {
+            Some(topic) => Shelf::read(topic, partition).await,
+            None => Shelf::default(),
+        };
+        let mut restoring = Restoring::new(settings, partition, &mut shelf);
         restoring.read_ahead().await?;
 
         // Who was away for longer than a session may have lost the shard to another node.
@@ -82,12 +87,27 @@ impl Shard {
             troubles: Vec::new(),
             // Two groups: while one is sent, the next is decided.
             room: settings.config.group * 2,
+            copier: None,
         };
         status.send_replace(ShardStatus::Starting("restoring from the log".into()));
         awake
             .during(shard.restore(settings, restoring, taken))
             .await?;
         shard.claim().await?;
+        shard.copier = settings.snapshots.as_ref().map(|topic| {
+            let names = settings.contexts.iter().map(|context| context.name.clone());
+            let editions = shard.lanes.iter().map(Lane::edition);
+            let (every, term) = (settings.config.snapshot_every, shard.term);
+            let lanes = names.zip(editions).collect();
+            Copier::start(
+                every,
+                topic.clone(),
+                partition,
+                term,
+                lanes,
+                shelf.emptied(),
+            )
+        });
         Ok(shard)
     }
 
@@ -175,21 +195,15 @@ struct Restoring {
 }
 
 impl Restoring {
-    fn new(settings: &ShardSettings, partition: i32) -> Self {
-        let reader = |topic: &str| PartitionReader::new(&settings.cluster, topic, partition, 0);
+    fn new(settings: &ShardSettings, partition: i32, shelf: &mut Shelf) -> Self {
+        let reader =
+            |topic: &str, from| PartitionReader::new(&settings.cluster, topic, partition, from);
         let mut predecessors = Predecessors::default();
         let lanes = settings.contexts.iter().map(|context| {
-            let topic = settings.generation.events_topic(&context.name);
-            let reader = reader(&topic);
-            predecessors.read(&topic);
-            let lane = Lane::new(
-                &context.name,
-                topic,
-                partition,
-                context.kinds.iter().map(|make| make()).collect(),
-                settings.config.group,
-                settings.config.remembered_commands,
-            );
+            let lane = from_snapshot(settings, context, partition, shelf);
+            let reader = reader(lane.topic(), lane.next_offset());
+            predecessors.read(lane.topic());
+            predecessors.note_marked(lane.marked());
             (lane, reader)
         });
         let lanes = lanes.collect();
@@ -197,7 +211,7 @@ impl Restoring {
         predecessors.read(&owners_topic);
         Self {
             lanes,
-            owners: reader(&owners_topic),
+            owners: reader(&owners_topic, 0),
             predecessors,
         }
     }
@@ -253,6 +267,42 @@ fn warn_of_foreign(lane: &Lane, partition: i32) {
             foreign.first_offset,
             foreign.last_offset
         );
+    }
+}
+
+/// A context's partition as a snapshot has it; without one, empty.
+fn from_snapshot(
+    settings: &ShardSettings,
+    context: &ContextFactory,
+    partition: i32,
+    shelf: &mut Shelf,
+) -> Lane {
+    let empty = || {
+        Lane::new(
+            &context.name,
+            settings.generation.events_topic(&context.name),
+            partition,
+            context.kinds.iter().map(|make| make()).collect(),
+            settings.config.group,
+            settings.config.remembered_commands,
+        )
+    };
+    let mut lane = empty();
+    let Some(snapshot) = shelf.snapshot(&context.name, &lane.edition()) else {
+        return lane;
+    };
+    match lane.load(&snapshot.extent, &snapshot.lines) {
+        Ok(()) => lane,
+        Err(error) => {
+            let reason = chain(&error);
+            tracing::warn!(
+                topic = lane.topic(),
+                partition,
+                reason,
+                "passed over a snapshot"
+            );
+            empty()
+        }
     }
 }
 

@@ -3,4 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod fence;
+mod prepare;
+mod snapshots;
 mod world;

@@ -22,8 +22,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-#[derive(Clone, Debug, Default)]
-pub struct Counter(i32);
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Counter(pub i32);
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Count {
@@ -61,6 +61,9 @@ impl Decider for Counter {
     }
 }
 
+/// After so many records the services here make a snapshot.
+pub const SNAPSHOT_EVERY: u64 = 20;
+
 /// A running service; ends with the test.
 pub struct World {
     pub kafka: Cluster,
@@ -86,6 +89,7 @@ impl World {
             let reason = report.components["shards"].reason.clone();
             match reason.filter(|reason| {
                 !reason.contains("taking over")
+                    && !reason.contains("reading ahead")
                     && !reason.contains("restoring")
                     && !reason.contains("waiting")
                     && !reason.contains("starting")
@@ -123,6 +127,7 @@ impl World {
             config: Config {
                 // Some of the brokers here forget soon, to be waited for.
                 least_fence_lifetime_ms: 1,
+                snapshot_every: SNAPSHOT_EVERY,
                 ..Config::default()
             },
             contexts: vec![ContextStreams::new(Arc::new(schemas)).stream::<Counter>()],
@@ -140,24 +145,36 @@ impl World {
     }
 
     pub async fn add(&self, stream: &str, key: &str, by: i32) -> Result<Acceptance, CommandError> {
-        let tenant = Tenant::default();
-        let meta = Meta {
-            stream: StreamId::new(&tenant, "counter", stream).unwrap(),
-            tenant,
-            actor: Actor::User("ada".into()),
-            at: std::time::SystemTime::now().into(),
-            command_id: CommandId::parse(key).unwrap(),
-            correlation_id: Uuid::nil(),
-            causation_id: None,
-        };
-        let submission = Submission::new(meta, Fingerprint([by as u8; 16]));
+        let submission = submission(stream, key, by);
         self.commands.submit::<Counter>(submission, Add(by)).await
+    }
+
+    pub fn commands(&self) -> &Commands {
+        &self.commands
     }
 
     pub async fn stop(self) {
         self.shutdown.cancel();
         self.running.await.unwrap();
     }
+}
+
+pub fn counter(stream: &str) -> StreamId {
+    StreamId::new(&Tenant::default(), "counter", stream).unwrap()
+}
+
+pub fn submission(stream: &str, key: &str, by: i32) -> Submission {
+    let tenant = Tenant::default();
+    let meta = Meta {
+        stream: StreamId::new(&tenant, "counter", stream).unwrap(),
+        tenant,
+        actor: Actor::User("ada".into()),
+        at: std::time::SystemTime::now().into(),
+        command_id: CommandId::parse(key).unwrap(),
+        correlation_id: Uuid::nil(),
+        causation_id: None,
+    };
+    Submission::new(meta, Fingerprint([by as u8; 16]))
 }
 
 /// An event as an owner of this term would have written it.

@@ -7,7 +7,7 @@ use crate::{Email, PersonName, Role};
 
 /// A user as the rules see them. The stream's id follows from the address, so
 /// that an address is registered once.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum User {
     #[default]
     Unknown,

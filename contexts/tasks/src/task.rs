@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Description, Title, UserId};
 
 /// A task as its rules see it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Task {
     #[default]
     Unknown,

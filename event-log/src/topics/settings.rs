@@ -42,7 +42,7 @@ pub(super) fn required(purpose: Purpose) -> Vec<Rule> {
             ("retention.ms", Wanted::Is("-1")),
             ("retention.bytes", Wanted::Is("-1")),
         ]),
-        Purpose::Owners | Purpose::Scratch => rules.push(NEWEST_PER_KEY),
+        Purpose::Owners | Purpose::Scratch | Purpose::Snapshots => rules.push(NEWEST_PER_KEY),
     }
     rules
 }
