@@ -13,6 +13,7 @@ use crate::{
     roles::{self, RoleError},
     schema,
     settings::{Settings, SettingsError},
+    shards::{self, ShardsArgs, ShardsError},
     token::{self, TokenArgs},
     up::{self, Story, UpError},
 };
@@ -61,6 +62,8 @@ enum Verb {
     /// Work with event schemas
     #[command(subcommand)]
     Schema(SchemaVerb),
+    /// Show who serves which shard, and how it is
+    Shards(ShardsArgs),
     /// Issue a bearer token with the development key
     Token(TokenArgs),
 }
@@ -87,6 +90,8 @@ enum AppError {
     Stack(#[from] dev_stack::StackError),
     #[error(transparent)]
     Registry(#[from] event_log::registry::RegistryError),
+    #[error(transparent)]
+    Shards(#[from] ShardsError),
     #[error("this binary has no demo story")]
     NoStory,
 }
@@ -135,6 +140,10 @@ impl App {
         match cli.verb {
             Verb::Token(args) => {
                 println(&token::issue(&settings.dev_key()?, args));
+                Ok(())
+            }
+            Verb::Shards(args) => {
+                println(&shards::show(&settings, args).await?);
                 Ok(())
             }
             Verb::Down { wipe: _ } => Ok(dev_stack::wipe(&settings.data)?),

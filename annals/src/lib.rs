@@ -13,6 +13,7 @@ pub mod read_model;
 mod roles;
 mod schema;
 mod settings;
+mod shards;
 mod token;
 mod up;
 

@@ -8,7 +8,8 @@ use event_log::{
 };
 use serde::Deserialize;
 use service_kit::{
-    DevKey, Secret, SecretUrl, Verifier, config::ConfigError, dev_key::DevKeyError, telemetry::LogConfig,
+    DevKey, Secret, SecretUrl, Verifier, config::ConfigError, dev_key::DevKeyError,
+    telemetry::LogConfig,
 };
 
 /// The settings of every role. Nested ones are set as `ANNALS_COMMANDS__ADDRESS`.

@@ -74,7 +74,7 @@ impl Figures {
                 Target::AtMost(limit) => ("≤", limit, value <= limit),
             };
             let word = if reached { "reached" } else { "MISSED" };
-            format!("  (target {sign} {limit}: {word})")
+            format!("  (target {sign} {limit:.2}: {word})")
         });
         let name = format!("  {}", metric.replace('_', " "));
         self.line(&format!(

@@ -5,9 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use command_service::{
-    CommandService, Commands, Config, ContextStreams, StartError, Submission,
-};
+use command_service::{CommandService, Commands, Config, ContextStreams, StartError, Submission};
 use event_log::Fingerprint;
 use kernel::{Actor, CommandId, Meta, StreamId, Tenant};
 use service_kit::{Readiness, prometheus::metrics_handle};

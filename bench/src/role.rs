@@ -34,6 +34,16 @@ pub struct Role {
 impl Role {
     /// Plays this role on a generation of the world's log, and waits until it is ready.
     pub async fn start(world: &World, name: &str, generation: &str) -> Result<Self> {
+        Self::start_with(world, name, generation, &[]).await
+    }
+
+    /// The same with more settings, each a variable of the environment and its value.
+    pub async fn start_with(
+        world: &World,
+        name: &str,
+        generation: &str,
+        more: &[(&str, String)],
+    ) -> Result<Self> {
         let table = match name {
             "command-service" => "COMMANDS",
             "projector" => "PROJECTOR",
@@ -52,7 +62,10 @@ impl Role {
                 world.topics.sync_each_append.to_string(),
             ),
         ];
-        spawn(world, address, &[name], settings.into()).await
+        let more = more.iter().cloned();
+        let more = more.map(|(name, value)| (name.to_owned(), value));
+        let settings = settings.into_iter().chain(more).collect();
+        spawn(world, address, &[name], settings).await
     }
 
     pub async fn bare_handler(world: &World) -> Result<Self> {

@@ -17,14 +17,15 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    counters,
     directory::Directory,
     group::{Announced, Answer, Ask, Found, Recall, Request},
-    http::forward,
+    http::forward::{self, NodeClient},
     membership::Group,
     outcome::{Acceptance, CommandError, Expected},
     preparing::Preparing,
     recorded::CommandKey,
-    shard::{Routed, ShardStatus},
+    shard::{Facts, Routed, ShardStatus},
     streams::Command,
 };
 
@@ -42,6 +43,8 @@ pub(crate) struct Shards {
     pub hand_over_wait: Duration,
     pub group: Group,
     pub directory: Directory,
+    /// For requests to other nodes.
+    pub client: NodeClient,
     /// Nothing more is taken: all shards are handed over, or there is nobody to take them.
     pub ended: CancellationToken,
 }
@@ -49,6 +52,7 @@ pub(crate) struct Shards {
 pub(crate) struct ShardHandle {
     pub requests: mpsc::Sender<Routed>,
     pub status: watch::Receiver<ShardStatus>,
+    pub facts: Arc<Facts>,
 }
 
 /// A command's circumstances, besides its content.
@@ -201,6 +205,12 @@ impl Commands {
     }
 
     async fn ask(&self, stream: &StreamId, ask: Ask) -> Answer {
+        let answer = self.ask_shard(stream, ask).await;
+        counters::count(&answer);
+        answer
+    }
+
+    async fn ask_shard(&self, stream: &StreamId, ask: Ask) -> Answer {
         let Some(&lane) = self.0.lanes.get(stream.kind()) else {
             // A context that has routes for a kind that it does not declare.
             return match ask {

@@ -4,15 +4,17 @@
 //! answers what [`Commands::send`] gives it.
 
 mod accepted;
-pub(crate) mod forward;
 mod current;
+pub(crate) mod forward;
 mod problem;
 mod recall;
 mod request;
+pub(crate) mod shards;
 
 pub use accepted::{Accepted, AcceptedBody};
 pub use recall::routes as recall_routes;
 pub use request::{CommandRequest, NoBody};
+pub use shards::{OPERATOR, ShardView, ShardsView, StoppedStream};
 
 use axum::{
     extract::{FromRef, FromRequestParts},

@@ -260,7 +260,7 @@ impl Lane {
     }
 
     /// The streams that are stopped, and why.
-    pub fn stopped(&self) -> impl Iterator<Item = (&StreamId, &str)> {
+    pub fn stopped(&self) -> impl Iterator<Item = (&StreamId, &str)> + Clone {
         self.stopped
             .iter()
             .map(|(stream, reason)| (stream, reason.as_str()))

@@ -10,6 +10,7 @@
 mod assignment;
 mod commands;
 pub mod config;
+mod counters;
 mod directory;
 mod group;
 mod health;

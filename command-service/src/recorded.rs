@@ -97,7 +97,7 @@ impl RecordedCommands {
     }
 
     /// The commands from this offset on, in the order of the log.
-    pub fn from_offset(
+    pub fn since_offset(
         &self,
         offset: i64,
     ) -> impl Iterator<Item = (CommandKey, RecordedCommand)> + '_ {

@@ -9,7 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
     commands::Commands,
-    http::forward::ForwardLayer,
+    http::{forward::ForwardLayer, shards},
     identity::{AddressTaken, Identity},
     openapi,
     service::{CommandService, Running, StartError},
@@ -120,8 +120,10 @@ fn address_for_others(bound: SocketAddr) -> String {
 fn router(routes: Vec<OpenApiRouter<Commands>>, commands: Commands, verifier: Verifier) -> Router {
     let (routes, openapi) = openapi::merge(routes).split_for_parts();
     let forward = ForwardLayer::new(commands.clone());
+    let operators = shards::routes(commands.clone()).layer(Extension(verifier.clone()));
     routes
         .with_state(commands)
         .layer((Extension(verifier), forward))
+        .merge(operators)
         .route("/openapi.json", get(async move || Json(openapi)))
 }

@@ -27,6 +27,7 @@ use crate::{
     config::Config,
     directory::directory,
     health,
+    http::forward,
     membership::{Group, membership},
     preparing::Preparing,
     shard::{self, ContextFactory, ShardSettings, ShardStatus},
@@ -127,7 +128,12 @@ impl CommandService {
             let (requests, incoming) = mpsc::channel(self.config.queue);
             let starting = ShardStatus::Starting("waiting for Kafka and the registry".into());
             let (sender, status) = watch::channel(starting);
-            shards.push(ShardHandle { requests, status });
+            let facts = Arc::default();
+            shards.push(ShardHandle {
+                requests,
+                status,
+                facts,
+            });
             ends.push((incoming, sender));
         }
         let mut config = self.config.clone();
@@ -136,6 +142,7 @@ impl CommandService {
         let (membership, group) = membership(&config.address, partitions);
         let (claims, directory) = directory(partitions);
         let statuses: Vec<_> = shards.iter().map(|shard| shard.status.clone()).collect();
+        let facts: Vec<_> = shards.iter().map(|shard| shard.facts.clone()).collect();
         let ended = CancellationToken::new();
         let commands = Commands::new(Shards {
             preparing: Preparing::default(),
@@ -145,6 +152,7 @@ impl CommandService {
             hand_over_wait: Duration::from_millis(config.hand_over_wait_ms),
             group: group.clone(),
             directory: directory.clone(),
+            client: forward::client(),
             ended: ended.clone(),
         });
         let running = async move {
@@ -165,6 +173,7 @@ impl CommandService {
                 config,
                 group: group.clone(),
                 directory,
+                facts,
                 snapshots,
             });
             let mut owners = JoinSet::new();

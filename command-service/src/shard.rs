@@ -5,12 +5,13 @@
 //! append is acknowledged.
 
 mod ending;
+mod facts;
 mod life;
 mod predecessors;
 mod serve;
 mod start;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use event_log::{
     append::Appender,
@@ -27,8 +28,8 @@ use futures::{
 };
 use tokio::time::Instant;
 
-pub(crate) use self::life::run;
 use self::{ending::OwnerError, serve::Done};
+pub(crate) use self::{facts::Facts, life::run};
 use crate::{
     config::Config, directory::Directory, group::Request, lane::Lane, membership::Group,
     snapshots::Copier, streams::KindFactory,
@@ -87,6 +88,8 @@ pub(crate) struct ShardSettings {
     pub config: Config,
     pub group: Group,
     pub directory: Directory,
+    /// By shard.
+    pub facts: Vec<Arc<Facts>>,
     /// Where the next owner finds snapshots, if there are any.
     pub snapshots: Option<SnapshotTopic>,
 }
@@ -128,6 +131,7 @@ impl Fence {
 }
 
 struct Shard {
+    facts: Arc<Facts>,
     /// `None` while it is renewed.
     fence: Option<Fence>,
     awake: Awake,

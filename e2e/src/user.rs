@@ -56,6 +56,14 @@ impl User {
         }
     }
 
+    /// The same, with another command service.
+    pub fn at(&self, commands: SocketAddr) -> Self {
+        Self {
+            commands,
+            ..self.clone()
+        }
+    }
+
     /// `POST` of this path.
     pub fn command(&self, path: impl Into<String>) -> Command {
         Command {

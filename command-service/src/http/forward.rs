@@ -85,24 +85,35 @@ pub(crate) struct Forwarding<S> {
 }
 
 #[derive(Clone)]
-struct Forwarder {
+pub(crate) struct Forwarder {
     commands: Commands,
-    client: Client<HttpConnector, Full<Bytes>>,
+}
+
+/// Keeps one connection to each node.
+pub(crate) type NodeClient = Client<HttpConnector, Full<Bytes>>;
+
+pub(crate) fn client() -> NodeClient {
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(CONNECT_WITHIN));
+    Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .http2_only(true)
+        .http2_keep_alive_interval(PING_EVERY)
+        .http2_keep_alive_timeout(PONG_WITHIN)
+        .build(connector)
+}
+
+/// The shard that was asked just now and is not served here, if that is why there is no answer.
+/// Whoever takes this finds the answer in another way, and the request is not sent on.
+pub(crate) fn take_needed() -> Option<i32> {
+    NEEDED.try_with(Cell::take).ok().flatten()
 }
 
 impl ForwardLayer {
     pub fn new(commands: Commands) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(CONNECT_WITHIN));
-        let client = Client::builder(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .http2_only(true)
-            .http2_keep_alive_interval(PING_EVERY)
-            .http2_keep_alive_timeout(PONG_WITHIN)
-            .build(connector);
-        Self(Forwarder { commands, client })
+        Self(Forwarder { commands })
     }
 }
 
@@ -147,6 +158,27 @@ where
 }
 
 impl Forwarder {
+    pub fn new(commands: Commands) -> Self {
+        Self { commands }
+    }
+
+    /// The answer of this shard's owner to a `GET` of this path, by whoever sent these headers;
+    /// `None` when this node is the owner, or nobody.
+    pub async fn get(&self, shard: i32, path: &str, headers: &HeaderMap) -> Option<Response> {
+        let request = axum::http::Request::builder().uri(path).body(()).ok()?;
+        let (mut head, ()) = request.into_parts();
+        head.headers = headers.clone();
+        let kept = Kept {
+            head,
+            body: Arc::default(),
+        };
+        let deadline = Instant::now() + self.shards().answer_within;
+        match self.find(shard, &kept, deadline).await {
+            Found::There(response) => Some(response),
+            Found::Here | Found::Nowhere => None,
+        }
+    }
+
     async fn handle<S>(&self, mut service: S, request: Request) -> Response
     where
         S: Service<Request, Response = Response, Error = Infallible>,
@@ -237,7 +269,7 @@ impl Forwarder {
         kept: &Kept,
     ) -> Result<Response, hyper_util::client::legacy::Error> {
         let request = kept.onward(&owner.node, self.shards().group.address());
-        let response = self.client.request(request).await?;
+        let response = self.shards().client.request(request).await?;
         metrics::counter!("annals_forwarded_requests_total").increment(1);
         let (mut head, body) = response.into_parts();
         remove_hop_headers(&mut head.headers);

@@ -1,6 +1,10 @@
 //! What became of a command.
 
-use axum::extract::FromRef;
+use axum::{
+    extract::FromRef,
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+};
 use kernel::{CommandId, StreamId};
 use serde::Deserialize;
 use service_kit::{
@@ -10,7 +14,10 @@ use service_kit::{
 use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Accepted, AcceptedBody};
+use super::{
+    Accepted, AcceptedBody,
+    forward::{self, Forwarder},
+};
 use crate::{commands::Commands, outcome::CommandError, recorded::CommandKey};
 
 /// The route `GET /v1/commands/{key}`.
@@ -52,15 +59,29 @@ async fn show_command(
     identity: Identity,
     Path(key): Path<String>,
     Query(recall): Query<Recall>,
-) -> Result<Accepted, Problem> {
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let command_id =
         CommandId::parse(&key).map_err(|malformed| Problem::invalid_field("key", malformed))?;
-    for stream in streams(&commands, &identity, &command_id, recall.stream)? {
+    let streams = streams(&commands, &identity, &command_id, recall.stream)?;
+    let alone = streams.len() == 1;
+    for stream in streams {
         let key = CommandKey::new(&stream, &identity.actor, &command_id);
-        match commands.recall(&stream, key).await {
-            Err(CommandError::UnknownCommand) => {}
-            answer => return Ok(Accepted::new(answer?)),
+        let answer = commands.recall(&stream, key).await;
+        if let Err(CommandError::UnknownCommand) = answer {
+            continue;
         }
+        // Of one stream, the whole request may be sent on. Several may have as many owners.
+        if !alone && let Some(shard) = forward::take_needed() {
+            let path = format!("/v1/commands/{command_id}?stream={stream}");
+            let forwarder = Forwarder::new(commands.clone());
+            match forwarder.get(shard, &path, &headers).await {
+                Some(unknown) if unknown.status() == StatusCode::NOT_FOUND => continue,
+                Some(response) => return Ok(response),
+                None => {}
+            }
+        }
+        return Ok(Accepted::new(answer?).into_response());
     }
     Err(CommandError::UnknownCommand.into())
 }

@@ -125,7 +125,7 @@ impl Lane {
                     return Err(error);
                 }
                 copying.index += 1;
-            } else if let Some((key, command)) = (self.recorded.from_offset(copying.next_command))
+            } else if let Some((key, command)) = (self.recorded.since_offset(copying.next_command))
                 .next()
                 .filter(|(_, command)| command.offset < copying.from)
             {

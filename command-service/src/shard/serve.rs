@@ -1,6 +1,6 @@
 //! An owner at work: requests into the lanes, groups into the log, answers out.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use event_log::{
     append::{AppendError, Appender},
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Fence, OwnerError, Routed, Shard, ShardStatus, chain, ending::Ending, predecessors::Claim,
 };
-use crate::{outcome::CommandError, snapshots::Copier};
+use crate::{lane::Lane, outcome::CommandError, snapshots::Copier};
 
 /// How often everybody else has a turn between the answers of one group and the next group.
 ///
@@ -130,6 +130,7 @@ impl Shard {
                 // What is in flight waits for it.
                 self.send_barrier();
             }
+            self.note();
             if !open && self.in_flight.is_empty() {
                 return Ok(());
             }
@@ -153,6 +154,16 @@ impl Shard {
             .iter()
             .map(|lane| lane.clone().or_else(|| owners.clone()));
         ShardStatus::Troubled(reasons.collect())
+    }
+
+    /// For the operators' view.
+    fn note(&self) {
+        let waiting = self.lanes.iter().map(Lane::waiting).sum();
+        self.facts.waiting.store(waiting, Relaxed);
+        self.facts.in_flight(!self.in_flight.is_empty());
+        let stopped = self.lanes.iter().flat_map(Lane::stopped);
+        let stopped = stopped.map(|(stream, reason)| (stream.as_str(), reason));
+        self.facts.note_stopped(stopped);
     }
 
     /// What can be taken without waiting.
@@ -293,6 +304,7 @@ impl Shard {
                 match result {
                     Ok(base_offset) => {
                         self.lanes[lane].acknowledge(base_offset);
+                        self.facts.committed();
                     }
                     Err(error @ AppendError::Refused { .. }) => {
                         let reason = error.to_string();
@@ -315,6 +327,7 @@ impl Shard {
             }
             Done::Barrier { appender, result } => {
                 let offset = result?;
+                self.facts.committed();
                 self.owners = Some(appender);
                 for lane in std::mem::take(&mut self.behind_barrier) {
                     self.lanes[lane].acknowledge(offset);

@@ -1,6 +1,9 @@
 //! From nothing to an owner: read ahead, take over, restore, claim.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 use event_log::{
     append::Appender,
@@ -63,6 +66,7 @@ impl Shard {
         let taken = awake.during(taking).await?;
 
         let mut shard = Self {
+            facts: settings.facts[partition as usize].clone(),
             fence: Some(Fence {
                 cluster: settings.cluster.clone(),
                 transactional_id,
@@ -174,6 +178,7 @@ impl Shard {
     /// From now on the events carry this claim's offset.
     pub(super) fn begin_term(&mut self, claim: i64) -> Result<(), OwnerError> {
         self.term = claim.unsigned_abs();
+        self.facts.term.store(self.term, Relaxed);
         let highest = self.lanes.iter().map(Lane::highest_term).max();
         if let Some(highest) = highest.filter(|highest| *highest > self.term) {
             return Err(OwnerError::Term {

@@ -134,11 +134,8 @@ async fn a_shard_whose_claim_is_older_than_its_log_is_not_served() {
     crate::world::write_event(&mut batch, 1_000_000);
     appender.append(batch).await.unwrap();
 
-    let refused = World::try_start(stack, generation)
-        .await
-        .until_not_ready()
-        .await;
-    assert!(refused.contains("younger than the log"), "{refused}");
+    let refused = World::try_start(stack, generation).await;
+    refused.until_not_served("younger than the log").await;
 }
 
 /// The coordinator gave the shard's owner another producer id than the one that claimed, as when
@@ -151,19 +148,18 @@ async fn a_predecessor_that_nobody_has_fenced_keeps_the_shard_from_being_served(
 
     let refused = World::try_start(stack, shard.generation.clone())
         .await
-        .until_not_ready()
+        .until_not_served("may still append")
         .await;
     let (id, epoch) = (before.identity.writer.id, before.identity.writer.epoch);
     let who = format!("producer {id} epoch {epoch}");
     assert!(refused.contains(&who), "{refused}");
-    assert!(refused.contains("may still append"), "{refused}");
     assert!(refused.contains("kafka-transactions.sh abort"), "{refused}");
 
     // In one of two partitions it is not enough.
     shard.take_over(&shard.topics[..1]).await;
     let refused = World::try_start(stack, shard.generation.clone())
         .await
-        .until_not_ready()
+        .until_not_served("may still append")
         .await;
     let open = format!("no marker in {} fences", shard.topics[1]);
     assert!(refused.contains(&open), "{refused}");
@@ -263,7 +259,7 @@ async fn a_foreign_writer_stops_the_shard_by_name_and_a_restart_goes_on_behind_i
     foreign.append(b"no stream of ours", b"{}").await.unwrap();
     // Its event is in the log, but nobody is told so by an owner that was written past.
     world.add("a", "2", 1).await.unwrap_err();
-    let stopped = world.until_not_ready().await;
+    let stopped = world.until_not_served("never owned this shard").await;
     let id = foreign.identity.marker.id;
     let who = format!("a transaction marker of producer {id} epoch");
     assert!(stopped.contains(&who), "{stopped}");
@@ -284,7 +280,7 @@ async fn a_foreign_writer_stops_the_shard_by_name_and_a_restart_goes_on_behind_i
     // been written past itself.
     foreign.append(b"main/counter/y", b"{}").await.unwrap_err();
     world.add("a", "4", 1).await.unwrap_err();
-    let stopped = world.until_not_ready().await;
+    let stopped = world.until_not_served("never owned this shard").await;
     let epoch = foreign.identity.writer.epoch;
     let who = format!("has records of producer {id} epoch {epoch}");
     assert!(stopped.contains(&who), "{stopped}");

@@ -1,6 +1,6 @@
 //! A command service with one kind of stream, a counter, on servers of the tests.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use command_service::{
     Acceptance, CommandError, CommandService, Commands, Config, ContextStreams, Submission,
@@ -82,27 +82,22 @@ impl World {
         world
     }
 
-    /// Waits for the reason why the shards stopped being served, and ends.
-    pub async fn until_not_ready(self) -> String {
-        loop {
-            let report = self.readiness.report();
-            let reason = report.components["shards"].reason.clone();
-            match reason.filter(|reason| {
-                !reason.contains("taking over")
-                    && !reason.contains("reading ahead")
-                    && !reason.contains("restoring")
-                    && !reason.contains("waiting")
-                    && !reason.contains("starting")
-                    && !reason.contains("joining")
-                    && !reason.contains("about to be taken over")
-            }) {
-                Some(reason) => {
-                    self.stop().await;
-                    return reason;
+    /// Waits until the shards are not served for a reason that says this; ends, and answers it all.
+    pub async fn until_not_served(self, because: &str) -> String {
+        let told = async {
+            loop {
+                let report = self.readiness.report();
+                let reason = report.components["shards"].reason.clone();
+                match reason.filter(|reason| reason.contains(because)) {
+                    Some(reason) => return reason,
+                    None => tokio::time::sleep(Duration::from_millis(5)).await,
                 }
-                None => tokio::task::yield_now().await,
             }
-        }
+        };
+        let told = tokio::time::timeout(Duration::from_secs(90), told).await;
+        let reason = told.expect("it did not say so");
+        self.stop().await;
+        reason
     }
 
     /// Starts on one partition.

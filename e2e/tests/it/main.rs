@@ -3,13 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod bad_input;
+mod chaos;
 mod crash;
 mod foreign_consumer;
 mod idempotency;
 mod load;
+mod nodes;
 mod openapi;
 mod outages;
-mod nodes;
 mod path;
 mod races;
 mod raw_log;

@@ -339,6 +339,79 @@ async fn the_address_of_another_node_is_refused() {
     mia.create_task("x").send().await.succeeded();
 }
 
+#[tokio::test]
+async fn any_node_tells_what_became_of_a_command() {
+    let nodes = Nodes::start(2).await;
+    let company = nodes.app.new_company();
+    for number in 0..8 {
+        let key = format!("k-{number}");
+        let mia = company.manager("mia");
+        let made = mia.create_task("x").key(&key).send().await.succeeded();
+        for node in nodes.addresses() {
+            // Its stream follows from the key, or is named; which shard that is, nobody needs to know.
+            for path in [
+                format!("/v1/commands/{key}"),
+                format!("/v1/commands/{key}?stream={}", made.text("stream")),
+            ] {
+                let told = mia.at(node).recall(&path).await.succeeded();
+                assert_eq!(told.body, made.body, "{path}");
+            }
+            let unknown = mia.at(node).recall("/v1/commands/unknown").await;
+            unknown.is_problem(404, "unknown-command");
+        }
+    }
+}
+
+#[tokio::test]
+async fn operators_see_every_shard_of_every_node() {
+    let nodes = Nodes::start(2).await;
+    let mia = nodes.app.new_company().manager("mia");
+    tasks_on_every_shard(&mia).await;
+    let addresses: Vec<_> = nodes
+        .addresses()
+        .iter()
+        .map(SocketAddr::to_string)
+        .collect();
+    for address in &addresses {
+        let view = shards(&nodes.app, address);
+        let shards = view["shards"].as_array().unwrap();
+        assert_eq!(shards.len(), 4, "{view}");
+        for (number, shard) in shards.iter().enumerate() {
+            assert_eq!(shard["shard"], number, "{view}");
+            assert_eq!(shard["status"], "serving", "{view}");
+            assert!(shard["term"].as_u64() > Some(0), "{view}");
+            assert!(shard["last_commit"].is_string(), "{view}");
+        }
+        for owner in &addresses {
+            let owned = shards.iter().filter(|it| it["owner"] == owner.as_str());
+            assert_eq!(owned.count(), 2, "{view}");
+        }
+    }
+    let table = nodes.app.annals().arg("shards").output().unwrap();
+    let table = String::from_utf8(table.stdout).unwrap();
+    assert_eq!(table.lines().count(), 1 + 4 + 2, "{table}");
+
+    // One that stands still is named, with what it had claimed.
+    nodes.others[0].running().signal(Signal::STOP);
+    let view = shards(&nodes.app, &addresses[0]);
+    assert_eq!(view["silent"], serde_json::json!([addresses[1]]), "{view}");
+    assert_eq!(view["shards"].as_array().unwrap().len(), 4, "{view}");
+
+    // And nobody else sees it.
+    let refused = mia.recall("/v1/shards").await;
+    assert_eq!(refused.status, 403, "{refused:?}");
+}
+
+fn shards(app: &TestApp, node: &str) -> serde_json::Value {
+    let mut command = app.annals();
+    let output = command
+        .args(["shards", "--json", "--node", node])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
 /// A task whose commands are sent one at a time, between the other clients'.
 struct Task {
     id: String,

@@ -33,6 +33,10 @@ async fn every_described_operation_is_used() {
             "get /v1/commands/{key}",
             ada.recall("/v1/commands/k-1").await,
         ),
+        (
+            "get /v1/tasks/{id}/state",
+            ada.recall(&format!("/v1/tasks/{id}/state")).await,
+        ),
     ];
     let commands = operations(app.commands.address).await;
     compare(&commands, used);

@@ -248,8 +248,9 @@ async fn a_foreign_marker_between_our_batches_is_noticed() {
 #[tokio::test]
 async fn a_repeated_marker_of_an_owner_before_is_passed_over() {
     let shard = Shard::shared().await;
-    let before = init_producer_id(&shard.cluster, None, NO_PRODUCER).await.1;
     let Owner { events, .. } = shard.own().await.unwrap();
+    let (code, before) = init_producer_id(&shard.cluster, None, NO_PRODUCER).await;
+    assert_eq!(code, 0);
     let mut events = events.after_owners(&Arc::new(BTreeSet::from([before.id])));
     let expected = events.next_offset();
     write_marker(&shard.cluster, before, &shard.events, PARTITION).await;

@@ -289,7 +289,10 @@ async fn brokers_that_forget_too_soon_are_refused() {
     let error = fence_lifetime(&cluster, 2 * day).await.unwrap_err();
     assert!(!error.is_temporary());
     let said = error.to_string();
-    assert!(said.contains("producer.id.expiration.ms=86400000"), "{said}");
+    assert!(
+        said.contains("producer.id.expiration.ms=86400000"),
+        "{said}"
+    );
     assert!(said.contains("for 172800s at least"), "{said}");
 }
 

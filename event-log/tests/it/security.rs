@@ -21,7 +21,7 @@ use kafka_protocol::{
     },
     protocol::StrBytes,
 };
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use ring::pbkdf2;
 use tokio::time::{Duration, sleep};
 
@@ -30,7 +30,7 @@ use crate::shard::{PARTITION, Shard, in_time};
 const USER: &str = "ada";
 const PASSWORD: &str = "correct horse";
 
-/// A Kafka with a listener of each kind, all with a certificate for 127.0.0.1.
+/// A Kafka with a listener of each kind, all with a certificate for localhost.
 struct SecuredKafka {
     stack: DevStack,
     ca_file: PathBuf,
@@ -182,7 +182,7 @@ async fn what_does_not_fit_is_said_in_one_line(kafka: &SecuredKafka) {
     let stranger = kafka.ca_file.with_file_name("stranger.pem");
     write_certificates(&stranger, &kafka.ca_file.with_file_name("unused.pem"));
     let stranger = Some(Tls::new(Some(&stranger)).unwrap());
-    let localhost = kafka.ssl.replace("127.0.0.1", "localhost");
+    let by_number = kafka.ssl.replace("localhost", "127.0.0.1");
     let plain = kafka.stack.kafka();
     let right = |mechanism| Some((mechanism, PASSWORD));
     let wrong = |mechanism| Some((mechanism, "wrong"));
@@ -214,7 +214,7 @@ async fn what_does_not_fit_is_said_in_one_line(kafka: &SecuredKafka) {
         ),
         (
             "a certificate for another host",
-            reached(&localhost, kafka.tls(), None),
+            reached(&by_number, kafka.tls(), None),
             "not valid for name",
             true,
         ),
@@ -279,11 +279,17 @@ fn setting(name: &str, value: &str) -> (String, String) {
 fn write_certificates(ca_file: &Path, key_store: &Path) {
     let mut authority = CertificateParams::new(Vec::new()).unwrap();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let name = ca_file.file_stem().unwrap().to_str().unwrap();
+    authority.distinguished_name.push(DnType::CommonName, name);
     let key = KeyPair::generate().unwrap();
     fs::write(ca_file, authority.self_signed(&key).unwrap().pem()).unwrap();
     let authority = Issuer::new(authority, key);
     let key = KeyPair::generate().unwrap();
-    let broker = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    // By name: OpenSSL, which librdkafka stands on, compares no addresses.
+    let mut broker = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    // With the authority's own name it would be taken for self-signed.
+    let name = &mut broker.distinguished_name;
+    name.push(DnType::CommonName, "a broker");
     let broker = broker.signed_by(&key, &authority).unwrap();
     fs::write(key_store, key.serialize_pem() + &broker.pem()).unwrap();
 }
@@ -291,7 +297,7 @@ fn write_certificates(ca_file: &Path, key_store: &Path) {
 /// Found by asking for one each, and letting go of it.
 fn free_addresses() -> [String; 3] {
     let held = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    held.map(|it| it.local_addr().unwrap().to_string())
+    held.map(|it| format!("localhost:{}", it.local_addr().unwrap().port()))
 }
 
 async fn add_scram_user(cluster: &Cluster) {
@@ -314,10 +320,6 @@ async fn add_scram_user(cluster: &Cluster) {
             .with_salt(Bytes::from_static(salt))
             .with_salted_password(Bytes::from(salted))
     };
-    let request = AlterUserScramCredentialsRequest::default().with_upsertions(vec![
-        upsertion(1, pbkdf2::PBKDF2_HMAC_SHA256, 32),
-        upsertion(2, pbkdf2::PBKDF2_HMAC_SHA512, 64),
-    ]);
     // Any broker would do; there is one once the coordinators are ready.
     let mut broker = in_time(async {
         loop {
@@ -328,6 +330,13 @@ async fn add_scram_user(cluster: &Cluster) {
         }
     })
     .await;
-    let answer = broker.call(0, &request).await.unwrap();
-    assert!(answer.results.iter().all(|it| it.error_code == 0));
+    // A user can be given one credential in a request.
+    for credential in [
+        upsertion(1, pbkdf2::PBKDF2_HMAC_SHA256, 32),
+        upsertion(2, pbkdf2::PBKDF2_HMAC_SHA512, 64),
+    ] {
+        let request = AlterUserScramCredentialsRequest::default().with_upsertions(vec![credential]);
+        let answer = broker.call(0, &request).await.unwrap();
+        assert_eq!(answer.results[0].error_code, 0);
+    }
 }

@@ -1,0 +1,75 @@
+//! What an operator is told about a shard, noted by its owner as it works.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::UNIX_EPOCH,
+};
+
+/// Of one shard on this node. Each fact is true by itself; together they may be of two moments.
+#[derive(Debug, Default)]
+pub(crate) struct Facts {
+    /// 0 until this node has claimed it.
+    pub term: AtomicU64,
+    /// Requests that the lanes hold and have not decided.
+    pub waiting: AtomicUsize,
+    in_flight: AtomicBool,
+    /// When an append was acknowledged, or the first one sent after a while.
+    progress_ms: AtomicI64,
+    last_commit_ms: AtomicI64,
+    /// Streams and reasons.
+    stopped: Mutex<Vec<(String, String)>>,
+}
+
+impl Facts {
+    /// An append is in the log.
+    pub fn committed(&self) {
+        let now = now_ms();
+        self.last_commit_ms.store(now, Relaxed);
+        self.progress_ms.store(now, Relaxed);
+    }
+
+    pub fn in_flight(&self, in_flight: bool) {
+        if self.in_flight.swap(in_flight, Relaxed) != in_flight && in_flight {
+            self.progress_ms.store(now_ms(), Relaxed);
+        }
+    }
+
+    /// Milliseconds since 1970, by this node's clock.
+    pub fn last_commit_ms(&self) -> Option<i64> {
+        Some(self.last_commit_ms.load(Relaxed)).filter(|ms| *ms > 0)
+    }
+
+    /// For how long what is in flight has been waiting for the log.
+    pub fn lag_ms(&self) -> i64 {
+        match self.in_flight.load(Relaxed) {
+            true => (now_ms() - self.progress_ms.load(Relaxed)).max(0),
+            false => 0,
+        }
+    }
+
+    pub fn stopped(&self) -> Vec<(String, String)> {
+        self.lock().clone()
+    }
+
+    /// Cheap as long as their number stays.
+    pub fn note_stopped<'a>(&self, streams: impl Iterator<Item = (&'a str, &'a str)> + Clone) {
+        let mut known = self.lock();
+        if known.len() != streams.clone().count() {
+            let owned = |(stream, reason): (&str, &str)| (stream.to_owned(), reason.to_owned());
+            *known = streams.map(owned).collect();
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(String, String)>> {
+        self.stopped.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn now_ms() -> i64 {
+    UNIX_EPOCH
+        .elapsed()
+        .map_or(0, |since| since.as_millis() as i64)
+}
