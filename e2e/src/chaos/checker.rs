@@ -1,8 +1,8 @@
 //! Compares the log with what the clients saw.
 //!
-//! [`check`] first reads the log by itself ([`facts`]): who wrote what, in which order, and whether that order is one.
-//! Then it goes through each stream's attempts in the order of real time ([`answers`]): each answer must be right for
-//! some state of the stream between the attempt's start and its end. It knows the domain's rules ([`rules`]) and the
+//! [`check`] first reads the log by itself (`facts`): who wrote what, in which order, and whether that order is one.
+//! Then it goes through each stream's attempts in the order of real time (`answers`): each answer must be right for
+//! some state of the stream between the attempt's start and its end. It knows the domain's rules (`rules`) and the
 //! format of the log from their documentation, and none of the code under test.
 
 mod answers;
