@@ -3,7 +3,7 @@
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
 use crate::{
-    Model,
+    Model, changes,
     read_side::{Edition, active_edition},
 };
 
@@ -145,9 +145,9 @@ async fn make(transaction: &mut PgConnection, model: &Model) -> Result<Edition, 
         .execute(&mut *transaction)
         .await?;
     edition.enter(transaction).await?;
-    sqlx::raw_sql(model.tables)
-        .execute(&mut *transaction)
-        .await?;
+    for tables in [changes::TABLE, model.tables] {
+        sqlx::raw_sql(tables).execute(&mut *transaction).await?;
+    }
     if active_edition(&mut *transaction, model.name)
         .await?
         .is_none()

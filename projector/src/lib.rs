@@ -9,6 +9,7 @@
 pub mod read_side;
 
 mod backoff;
+mod changes;
 mod checkpoint;
 mod commit;
 mod edition;
@@ -20,8 +21,10 @@ mod progress;
 mod projection;
 mod read_model;
 mod run;
+mod stream_index;
 mod worker;
 
-pub use model::{Model, model};
+pub use model::{Model, model, stream_index};
 pub use read_model::ReadModel;
 pub use run::{Config, RunError, run};
+pub use stream_index::STREAM_INDEX;

@@ -12,6 +12,7 @@ use futures::future::BoxFuture;
 use crate::{
     ReadModel,
     projection::{Project, Projection},
+    stream_index::{self, StreamIndex},
 };
 
 /// A [`ReadModel`] as [`run`](crate::run()) takes it.
@@ -19,10 +20,18 @@ use crate::{
 pub struct Model {
     pub(crate) name: &'static str,
     pub(crate) version: i32,
-    pub(crate) contexts: &'static [&'static str],
+    pub(crate) contexts: Contexts,
     pub(crate) tables: &'static str,
     check: fn(&[&ContextSchemas]) -> Result<(), CodecError>,
     connect: Connect,
+}
+
+/// Whose events a model takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Contexts {
+    /// Those of every context of the binary.
+    All,
+    Named(&'static [&'static str]),
 }
 
 type Connect = for<'a> fn(
@@ -47,7 +56,7 @@ pub fn model<M: ReadModel>() -> Model {
     Model {
         name: M::NAME,
         version: M::VERSION as i32,
-        contexts: M::CONTEXTS,
+        contexts: Contexts::Named(M::CONTEXTS),
         tables: M::TABLES,
         check: |schemas| EventCodec::<M::Event>::offline(schemas).map(drop),
         connect: |schemas, registry| {
@@ -56,6 +65,40 @@ pub fn model<M: ReadModel>() -> Model {
                 Ok(Arc::new(Projection::<M>::new(codec)) as Arc<dyn Project>)
             })
         },
+    }
+}
+
+/// The index of all streams, [`STREAM_INDEX`](crate::STREAM_INDEX), as [`run`](crate::run())
+/// takes it.
+pub fn stream_index() -> Model {
+    Model {
+        name: stream_index::STREAM_INDEX,
+        version: stream_index::VERSION,
+        contexts: Contexts::All,
+        tables: stream_index::TABLES,
+        check: |_| Ok(()),
+        connect: |_, _| {
+            let projection: Arc<dyn Project> = Arc::new(StreamIndex);
+            Box::pin(async move { Ok(projection) })
+        },
+    }
+}
+
+impl Contexts {
+    pub(crate) fn contain(&self, context: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Named(names) => names.contains(&context),
+        }
+    }
+
+    /// The first of them that is not among these.
+    pub(crate) fn missing_in(&self, schemas: &[ContextSchemas]) -> Option<&'static str> {
+        let known = |context: &str| schemas.iter().any(|it| it.context() == context);
+        match self {
+            Self::All => None,
+            Self::Named(names) => names.iter().find(|name| !known(name)).copied(),
+        }
     }
 }
 

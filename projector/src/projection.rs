@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 
 use event_log::{
-    Recorded,
+    Envelope, Position, Recorded,
     avro::{DecodeError, EventCodec},
     consume::LogRecord,
     envelope::EnvelopeError,
@@ -11,7 +11,7 @@ use event_log::{
 use futures::future::BoxFuture;
 use sqlx::PgConnection;
 
-use crate::ReadModel;
+use crate::{ReadModel, changes::Changes};
 
 /// A read model's code, its event type erased.
 pub(crate) trait Project: Send + Sync {
@@ -90,10 +90,26 @@ impl<M: ReadModel> Project for Projection<M> {
     ) -> BoxFuture<'a, Result<(), ProjectError>> {
         Box::pin(async move {
             let events = self.decode(records)?;
-            if events.is_empty() {
+            let Some(first) = events.first() else {
                 return Ok(());
+            };
+            let mut changes = Changes::default();
+            for event in &events {
+                if let Some(key) = M::changed_key(event) {
+                    let Envelope {
+                        stream, version, ..
+                    } = &event.envelope;
+                    changes.push(stream, version.0, key.into_owned(), &event.position);
+                }
             }
-            M::project(&events, db).await.map_err(ProjectError::Rows)
+            let Position {
+                topic, partition, ..
+            } = &first.position;
+            let written = async {
+                M::project(&events, &mut *db).await?;
+                changes.write(topic, *partition, db).await
+            };
+            written.await.map_err(ProjectError::Rows)
         })
     }
 }

@@ -1,5 +1,7 @@
 //! What an author writes: events in, rows out.
 
+use std::borrow::Cow;
+
 use event_log::Recorded;
 use kernel::Event;
 use sqlx::PgConnection;
@@ -21,6 +23,13 @@ pub trait ReadModel: Send + Sync + 'static {
 
     /// An enum of just the events and fields that it needs; others are passed over.
     type Event: Event;
+
+    /// What an event changes, for those who follow it: the id of its stream unless the model says
+    /// something else; nothing for `None`. Kept with the event's tenant and position in the
+    /// edition's table `changes`, a name that no table of a model may have.
+    fn changed_key(event: &Recorded<Self::Event>) -> Option<Cow<'_, str>> {
+        Some(event.envelope.stream.id().into())
+    }
 
     /// Brings events into the rows. The events come from one partition, in the order of their
     /// offsets, each exactly once as far as committed rows are concerned.

@@ -99,8 +99,7 @@ fn check(models: &[(Model, Arc<Health>)], platform: &Platform) -> Result<(), Run
         if !names.insert(model.name) {
             return Err(RunError::TwoOfAName { model: model.name });
         }
-        let known = |context: &str| platform.schemas.iter().any(|it| it.context() == context);
-        if let Some(context) = model.contexts.iter().find(|context| !known(context)) {
+        if let Some(context) = model.contexts.missing_in(&platform.schemas) {
             return Err(RunError::NoSuchContext {
                 model: model.name,
                 context,

@@ -177,8 +177,11 @@ async fn open(
         .connect(&platform.schemas_of(&model), registry)
         .await?;
     let edition = edition::open(postgres, &model).await?;
-    let contexts = model.contexts.iter();
-    let names: Vec<_> = contexts.map(|it| generation.events_topic(it)).collect();
+    let contexts = platform.schemas_of(&model);
+    let names: Vec<_> = contexts
+        .iter()
+        .map(|schemas| generation.events_topic(schemas.context()))
+        .collect();
     let topics = consume::describe_topics(cluster, &names).await?;
     for topic in &topics {
         if topic.partitions != generation.partitions {
@@ -255,7 +258,7 @@ fn message_of(panic: &(dyn std::any::Any + Send)) -> &str {
 
 impl Platform {
     pub(crate) fn schemas_of(&self, model: &Model) -> Vec<&ContextSchemas> {
-        let taken = |schemas: &&ContextSchemas| model.contexts.contains(&schemas.context());
+        let taken = |schemas: &&ContextSchemas| model.contexts.contain(schemas.context());
         self.schemas.iter().filter(taken).collect()
     }
 }
