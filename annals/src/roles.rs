@@ -122,8 +122,9 @@ pub(crate) async fn projector(
         postgres,
         registry: RegistryClient::new(settings.registry()?)?,
         generation: settings.generation(),
+        swap_unasked: settings.projector.swap_unasked,
     };
-    let mut models = Vec::new();
+    let mut models = vec![projector::stream_index()];
     let mut schemas = Vec::new();
     for context in contexts {
         models.append(&mut context.models);
