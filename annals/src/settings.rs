@@ -97,6 +97,9 @@ pub struct ProjectorSettings {
     /// Where health and metrics are served.
     pub address: String,
     pub connections: u32,
+    /// Let a read model's new version be read as soon as it has caught up, instead of when
+    /// `annals replay rebuild` has compared it with the version before; `annals up` does.
+    pub swap_unasked: bool,
 }
 
 impl Default for ProjectorSettings {
@@ -104,6 +107,7 @@ impl Default for ProjectorSettings {
         Self {
             address: "127.0.0.1:8404".into(),
             connections: 8,
+            swap_unasked: false,
         }
     }
 }

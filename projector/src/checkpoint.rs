@@ -15,6 +15,15 @@ pub(crate) struct Place {
     pub(crate) term: i64,
 }
 
+/// A place, and where workers must stop for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub(crate) struct Standing {
+    #[sqlx(flatten)]
+    pub(crate) place: Place,
+    /// No checkpoint moves beyond it: see [`rebuild`](crate::rebuild).
+    pub(crate) barrier: Option<i64>,
+}
+
 /// A partition of a topic, and how far it is projected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Start {
@@ -114,9 +123,11 @@ pub(crate) async fn read(
     edition: &Edition,
     topic: &str,
     partition: i32,
-) -> Result<Option<Place>, sqlx::Error> {
+) -> Result<Option<Standing>, sqlx::Error> {
     sqlx::query_as(
-        "select next_offset, term from annals.checkpoints
+        "select next_offset, term,
+             case when barrier_until > clock_timestamp() then barrier end as barrier
+         from annals.checkpoints
          where model = $1 and edition = $2 and topic = $3 and partition = $4",
     )
     .bind(&edition.model)
@@ -128,7 +139,8 @@ pub(crate) async fn read(
 }
 
 /// Moves the checkpoint if it stands where we believe, and enters the edition's schema in the
-/// same round trip. `false`: somebody else has moved it, so this transaction must be given up.
+/// same round trip. `false`: somebody else has moved it, or there is a barrier before `to`, so
+/// this transaction must be given up.
 pub(crate) async fn advance(
     transaction: &mut PgConnection,
     edition: &Edition,
@@ -138,6 +150,7 @@ pub(crate) async fn advance(
     let moved = sqlx::query(
         "update annals.checkpoints set next_offset = $6, term = $7
          where model = $1 and edition = $2 and topic = $3 and partition = $4 and next_offset = $5
+             and (barrier is null or barrier >= $6 or barrier_until <= clock_timestamp())
          returning set_config('search_path', $8, true)",
     )
     .bind(&edition.model)

@@ -1,10 +1,11 @@
-//! Making a model's edition when it has none for its version, and swapping it in.
+//! Making a model's editions, and telling which are there to be fed.
 
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
 use crate::{
     Model, changes,
     read_side::{Edition, active_edition},
+    rebuild::switch,
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -35,33 +36,67 @@ pub(crate) enum EditionError {
     },
 }
 
-/// The newest edition of the model's version; made when there is none. The first edition of a
-/// model is read from the start, a later one once it has caught up: see [`swap_in`].
-pub(crate) async fn open(postgres: &PgPool, model: &Model) -> Result<Edition, EditionError> {
-    let look_up = |source| EditionError::LookUp {
-        model: model.name,
-        source,
+/// An edition, with the statements that made its tables.
+pub(crate) struct Found {
+    pub(crate) edition: Edition,
+    pub(crate) tables: String,
+}
+
+/// The editions that the model's code can feed, the oldest first.
+pub(crate) async fn of_version(
+    postgres: &PgPool,
+    model: &Model,
+) -> Result<Vec<Found>, EditionError> {
+    let rows: Vec<(i32, String)> = sqlx::query_as(
+        "select edition, tables from annals.editions
+         where model = $1 and version = $2 order by edition",
+    )
+    .bind(model.name)
+    .bind(model.version)
+    .fetch_all(postgres)
+    .await
+    .map_err(|source| look_up(model, source))?;
+    let found = |(number, tables)| Found {
+        edition: named(model, number),
+        tables,
     };
+    Ok(rows.into_iter().map(found).collect())
+}
+
+/// Makes an edition where the model has none, or none of a version as high as this one.
+///
+/// The very first is read from the start. A later one is fed beside the one that is read, until
+/// it is swapped in: see [`rebuild`](crate::rebuild).
+pub(crate) async fn make_if_wanted(postgres: &PgPool, model: &Model) -> Result<(), EditionError> {
+    let look_up = |source| look_up(model, source);
     let mut transaction = postgres.begin().await.map_err(look_up)?;
-    one_at_a_time(&mut transaction, model)
+    one_at_a_time(&mut transaction, model.name)
         .await
         .map_err(look_up)?;
-    let found = newest(&mut transaction, model).await.map_err(look_up)?;
-    if let Some((edition, tables)) = found {
-        return match tables == model.tables {
-            true => Ok(edition),
-            false => Err(EditionError::TablesChanged {
-                model: model.name,
-                version: model.version,
-            }),
-        };
+    let highest: Option<i32> =
+        sqlx::query_scalar("select max(version) from annals.editions where model = $1")
+            .bind(model.name)
+            .fetch_one(&mut *transaction)
+            .await
+            .map_err(look_up)?;
+    if highest.is_some_and(|highest| highest >= model.version) {
+        return Ok(());
     }
-    let tables = |source| EditionError::Tables {
-        model: model.name,
-        source,
-    };
-    let edition = make(&mut transaction, model).await.map_err(tables)?;
-    transaction.commit().await.map_err(tables)?;
+    make(&mut transaction, model).await?;
+    transaction
+        .commit()
+        .await
+        .map_err(|source| tables(model, source))
+}
+
+/// Makes another edition, in the transaction of somebody who is [alone](one_at_a_time).
+pub(crate) async fn make(
+    transaction: &mut PgConnection,
+    model: &Model,
+) -> Result<Edition, EditionError> {
+    let edition = create(transaction, model)
+        .await
+        .map_err(|source| tables(model, source))?;
     tracing::info!(
         model = model.name,
         edition = edition.number,
@@ -73,70 +108,24 @@ pub(crate) async fn open(postgres: &PgPool, model: &Model) -> Result<Edition, Ed
     Ok(edition)
 }
 
-/// Lets this edition be the one that is read, unless a later one is already.
-pub(crate) async fn swap_in(
-    postgres: &PgPool,
-    model: &Model,
-    edition: &Edition,
-) -> Result<(), EditionError> {
-    let swapped = sqlx::query(
-        "update annals.active_editions set edition = $2 where model = $1 and edition < $2",
-    )
-    .bind(&edition.model)
-    .bind(edition.number)
-    .execute(postgres)
-    .await
-    .map_err(|source| EditionError::Swap {
-        model: model.name,
-        edition: edition.number,
-        source,
-    })?;
-    if swapped.rows_affected() > 0 {
-        tracing::info!(
-            model = model.name,
-            edition = edition.number,
-            "edition {} of {} has caught up and is read from now on",
-            edition.number,
-            model.name
-        );
-    }
-    Ok(())
-}
-
-/// Two workers that start at once must not make two editions.
-async fn one_at_a_time(transaction: &mut PgConnection, model: &Model) -> Result<(), sqlx::Error> {
-    sqlx::query("select pg_advisory_xact_lock(hashtextextended('annals.editions ' || $1, 0))")
-        .bind(model.name)
-        .execute(transaction)
-        .await?;
-    Ok(())
-}
-
-async fn newest(
-    transaction: &mut PgConnection,
-    model: &Model,
-) -> Result<Option<(Edition, String)>, sqlx::Error> {
-    let row: Option<(i32, String)> = sqlx::query_as(
-        "select edition, tables from annals.editions
-         where model = $1 and version = $2 order by edition desc limit 1",
-    )
-    .bind(model.name)
-    .bind(model.version)
-    .fetch_optional(transaction)
-    .await?;
-    Ok(row.map(|(number, tables)| (named(model, number), tables)))
-}
-
-async fn make(transaction: &mut PgConnection, model: &Model) -> Result<Edition, sqlx::Error> {
+async fn create(transaction: &mut PgConnection, model: &Model) -> Result<Edition, sqlx::Error> {
     let number = sqlx::query_scalar(
-        "insert into annals.editions (model, edition, version, tables)
-         select $1, coalesce(max(edition), 0) + 1, $2, $3 from annals.editions where model = $1
-         returning edition",
+        "insert into annals.edition_numbers as given
+         select $1, coalesce(max(edition), 0) + 1 from annals.editions where model = $1
+         on conflict (model) do update set last = greatest(given.last + 1, excluded.last)
+         returning last",
     )
     .bind(model.name)
+    .fetch_one(&mut *transaction)
+    .await?;
+    sqlx::query(
+        "insert into annals.editions (model, edition, version, tables) values ($1, $2, $3, $4)",
+    )
+    .bind(model.name)
+    .bind(number)
     .bind(model.version)
     .bind(model.tables)
-    .fetch_one(&mut *transaction)
+    .execute(&mut *transaction)
     .await?;
     let edition = named(model, number);
     // The name is checked to be harmless: see `model()`.
@@ -152,13 +141,53 @@ async fn make(transaction: &mut PgConnection, model: &Model) -> Result<Edition, 
         .await?
         .is_none()
     {
-        sqlx::query("insert into annals.active_editions (model, edition) values ($1, $2)")
-            .bind(model.name)
-            .bind(number)
-            .execute(transaction)
-            .await?;
+        switch::read_first(transaction, &edition).await?;
     }
     Ok(edition)
+}
+
+/// Lets the newest edition of this version be the one that is read as soon as it has all that
+/// the one which is read has, compared or not.
+pub(crate) async fn swap_unasked(postgres: &PgPool, model: &Model) -> Result<(), EditionError> {
+    let Some(newest) = of_version(postgres, model).await?.pop() else {
+        return Ok(());
+    };
+    let active = active_edition(postgres, model.name)
+        .await
+        .map_err(|source| look_up(model, source))?;
+    let Some(active) = active.filter(|active| active.version < newest.edition.version) else {
+        return Ok(());
+    };
+    let to = newest.edition;
+    let swapped = switch::swap_if_not_behind(postgres, &active, &to)
+        .await
+        .map_err(|source| EditionError::Swap {
+            model: model.name,
+            edition: to.number,
+            source,
+        })?;
+    if swapped {
+        tracing::info!(
+            model = model.name,
+            edition = to.number,
+            "edition {} of {} has caught up and is read from now on",
+            to.number,
+            model.name
+        );
+    }
+    Ok(())
+}
+
+/// Two who make or drop editions of a model do it one after the other.
+pub(crate) async fn one_at_a_time(
+    transaction: &mut PgConnection,
+    model: &str,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("select pg_advisory_xact_lock(hashtextextended('annals.editions ' || $1, 0))")
+        .bind(model)
+        .execute(transaction)
+        .await?;
+    Ok(())
 }
 
 fn named(model: &Model, number: i32) -> Edition {
@@ -166,5 +195,19 @@ fn named(model: &Model, number: i32) -> Edition {
         model: model.name.into(),
         number,
         version: model.version,
+    }
+}
+
+fn look_up(model: &Model, source: sqlx::Error) -> EditionError {
+    EditionError::LookUp {
+        model: model.name,
+        source,
+    }
+}
+
+fn tables(model: &Model, source: sqlx::Error) -> EditionError {
+    EditionError::Tables {
+        model: model.name,
+        source,
     }
 }

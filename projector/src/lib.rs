@@ -7,6 +7,7 @@
 //! tables is in [`read_side`].
 
 pub mod read_side;
+pub mod rebuild;
 
 mod backoff;
 mod changes;
@@ -14,6 +15,7 @@ mod checkpoint;
 mod commit;
 mod edition;
 mod failure;
+mod feeding;
 mod health;
 mod model;
 mod partition;

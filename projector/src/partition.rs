@@ -1,6 +1,9 @@
 //! One partition of one model: gathers what has arrived and projects it, batch after batch.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use event_log::{
     Envelope,
@@ -10,9 +13,8 @@ use metrics::{Counter, Histogram, counter, histogram};
 
 use crate::{
     backoff::Backoff,
-    checkpoint::{self, Place, Start},
+    checkpoint::{self, Place, Standing, Start},
     commit::{CommitError, Outcome, commit},
-    edition,
     failure::chain,
     health::Source,
     worker::{Session, SessionError},
@@ -29,6 +31,8 @@ pub(crate) struct PartitionWorker {
     feed: PartitionFeed,
     /// Where the checkpoint stands, as far as we know.
     at: Start,
+    /// Where to stop for now, when the checkpoint was last read.
+    barrier: Option<i64>,
     /// Where it will stand when everything that was gathered is projected.
     gathered: Place,
     /// What was gathered and is not projected, without what is to be ignored.
@@ -50,6 +54,7 @@ impl PartitionWorker {
             feed,
             gathered: at.place,
             at,
+            barrier: None,
             pending: Vec::new(),
             bytes: 0,
             at_end: false,
@@ -73,14 +78,8 @@ impl PartitionWorker {
         while self.at.place != self.gathered {
             self.project().await?;
         }
-        if self.at_end && self.session.progress.at_end(self.index) {
-            let Session {
-                platform,
-                model,
-                edition,
-                ..
-            } = &*self.session;
-            edition::swap_in(&platform.postgres, model, edition).await?;
+        if self.at_end {
+            self.session.progress.at_end(self.index);
         }
         Ok(())
     }
@@ -144,8 +143,10 @@ impl PartitionWorker {
 
     /// One attempt at the next batch.
     async fn project(&mut self) -> Result<(), SessionError> {
-        let count = self.pending.len().min(self.limit);
-        let to = self.place_after(count);
+        let (count, to) = self.next_batch();
+        if to == self.at.place {
+            return self.wait_at_the_barrier().await;
+        }
         let began = Instant::now();
         let outcome = commit(
             &self.session.platform.postgres,
@@ -168,12 +169,40 @@ impl PartitionWorker {
         Ok(())
     }
 
+    /// How many records it has, and where the checkpoint stands after them.
+    fn next_batch(&self) -> (usize, Place) {
+        let Some(barrier) = self.barrier.filter(|it| *it < self.gathered.next_offset) else {
+            let count = self.pending.len().min(self.limit);
+            return (count, self.place_after(count));
+        };
+        let before = self
+            .pending
+            .partition_point(|record| record.position.offset < barrier);
+        if before > self.limit {
+            return (self.limit, self.place_after(self.limit));
+        }
+        // Everything below it was gathered, so the checkpoint comes to stand right there.
+        let to = Place {
+            next_offset: barrier.max(self.at.place.next_offset),
+            ..self.place_after(before)
+        };
+        (before, to)
+    }
+
+    async fn wait_at_the_barrier(&mut self) -> Result<(), SessionError> {
+        const LOOK_EVERY: Duration = Duration::from_millis(10);
+        tokio::time::sleep(LOOK_EVERY).await;
+        self.reload().await
+    }
+
     /// Where the checkpoint stands when the first `count` pending records are projected.
     fn place_after(&self, count: usize) -> Place {
         if count == self.pending.len() {
             return self.gathered;
         }
-        let last = &self.pending[count - 1];
+        let Some(last) = count.checked_sub(1).map(|last| &self.pending[last]) else {
+            return self.at.place;
+        };
         Place {
             next_offset: last.position.offset + 1,
             term: match &last.envelope {
@@ -207,7 +236,10 @@ impl PartitionWorker {
         } = &self.at;
         let found = checkpoint::read(&platform.postgres, edition, topic, *partition).await;
         let place = match found {
-            Ok(Some(place)) => place,
+            Ok(Some(Standing { place, barrier })) => {
+                self.barrier = barrier;
+                place
+            }
             Ok(None) => return Err(self.session.dropped()),
             Err(source) => {
                 self.step_back(CommitError::Postgres(source), 0).await;

@@ -6,7 +6,7 @@ mod checkpoints;
 mod editions;
 
 pub use checkpoints::{CHANNEL, Checkpoint, CheckpointMoved, checkpoint, checkpoints};
-pub use editions::{Edition, active_edition};
+pub use editions::{Edition, EditionSwapped, active_edition};
 
 use sqlx::{PgPool, migrate::MigrateError};
 

@@ -12,12 +12,8 @@ use tokio::{task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Model,
-    backoff::Backoff,
-    failure::chain,
-    health::Health,
-    read_side,
-    worker::{Platform, keep_up},
+    Model, backoff::Backoff, failure::chain, feeding::feed, health::Health, read_side,
+    worker::Platform,
 };
 
 /// Where the projector reads and writes.
@@ -28,6 +24,9 @@ pub struct Config {
     pub postgres: PgPool,
     pub registry: RegistryClient,
     pub generation: Generation,
+    /// Let a new version's edition be read as soon as it has caught up, without a comparison:
+    /// where nothing else reads or feeds the one before.
+    pub swap_unasked: bool,
 }
 
 /// The models do not fit the binary that they are in.
@@ -74,6 +73,7 @@ pub fn run(
         registry: config.registry,
         generation: config.generation,
         schemas,
+        swap_unasked: config.swap_unasked,
     });
     async move {
         check(&watched, &platform)?;
@@ -83,7 +83,7 @@ pub fn run(
         }
         let mut tasks = JoinSet::new();
         for (model, health) in watched {
-            tasks.spawn(keep_up(platform.clone(), model, health, shutdown.clone()));
+            tasks.spawn(feed(platform.clone(), model, health, shutdown.clone()));
         }
         shutdown
             .run_until_cancelled(watch_postgres(&platform.postgres, &database))

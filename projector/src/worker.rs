@@ -1,4 +1,4 @@
-//! One model: finds its edition and its place, reads from there, and starts anew when that ends.
+//! One edition of a model: finds its place, reads from there, and starts anew when that ends.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -27,7 +27,6 @@ use crate::{
     Model,
     backoff::Backoff,
     checkpoint::{self, CheckpointError, Start},
-    edition::{self, EditionError},
     failure::chain,
     health::{Health, Source},
     partition::PartitionWorker,
@@ -46,6 +45,7 @@ pub(crate) struct Platform {
     pub(crate) registry: RegistryClient,
     pub(crate) generation: Generation,
     pub(crate) schemas: Vec<ContextSchemas>,
+    pub(crate) swap_unasked: bool,
 }
 
 /// A model at work, from finding its place until that turns out to be wrong.
@@ -63,8 +63,6 @@ pub(crate) struct Session {
 pub(crate) enum SessionError {
     #[error(transparent)]
     Codec(#[from] CodecError),
-    #[error(transparent)]
-    Edition(#[from] EditionError),
     #[error(transparent)]
     Topics(#[from] DescribeError),
     #[error(
@@ -91,17 +89,18 @@ pub(crate) enum SessionError {
     },
 }
 
-/// Keeps a model up to date until `shutdown`, through whatever failures.
+/// Keeps an edition up to date until `shutdown`, through whatever failures.
 pub(crate) async fn keep_up(
     platform: Arc<Platform>,
     model: Model,
+    edition: Edition,
     health: Arc<Health>,
     shutdown: CancellationToken,
 ) {
     let mut backoff = Backoff::new();
     loop {
         let began = Instant::now();
-        let session = work(&platform, model, &health, &shutdown);
+        let session = work(&platform, model, &edition, &health, &shutdown);
         let ended = AssertUnwindSafe(session).catch_unwind().await;
         let error = match ended {
             Ok(Ok(())) => return,
@@ -129,18 +128,19 @@ pub(crate) async fn keep_up(
 async fn work(
     platform: &Arc<Platform>,
     model: Model,
+    edition: &Edition,
     health: &Arc<Health>,
     shutdown: &CancellationToken,
 ) -> Result<(), SessionError> {
-    let open = open(platform, model, health);
+    let open = open(platform, model, edition, health);
     let Some(opened) = shutdown.run_until_cancelled(open).await else {
         return Ok(());
     };
     let (session, starts) = opened?;
     let positions: Vec<_> = starts.iter().map(position).collect();
     let name = format!(
-        "annals.{}.{}.v{}",
-        platform.generation.name, model.name, model.version
+        "annals.{}.{}.v{}.e{}",
+        platform.generation.name, model.name, model.version, edition.number
     );
     let (consumer, feeds) = Consumer::open(&platform.cluster, &name, &positions)?;
     health.clear(&Source::Start);
@@ -164,6 +164,7 @@ async fn work(
 async fn open(
     platform: &Arc<Platform>,
     model: Model,
+    edition: &Edition,
     health: &Arc<Health>,
 ) -> Result<(Arc<Session>, Vec<Start>), SessionError> {
     let Platform {
@@ -176,7 +177,6 @@ async fn open(
     let projection = model
         .connect(&platform.schemas_of(&model), registry)
         .await?;
-    let edition = edition::open(postgres, &model).await?;
     let contexts = platform.schemas_of(&model);
     let names: Vec<_> = contexts
         .iter()
@@ -192,12 +192,12 @@ async fn open(
             });
         }
     }
-    let starts = checkpoint::open(postgres, &edition, &topics).await?;
+    let starts = checkpoint::open(postgres, edition, &topics).await?;
     let session = Session {
         platform: platform.clone(),
-        progress: Progress::new(model.name, &starts),
+        progress: Progress::new(edition, &starts),
         model,
-        edition,
+        edition: edition.clone(),
         projection,
         health: health.clone(),
     };

@@ -1,5 +1,6 @@
 //! Which build of a read model is read, and where its tables are.
 
+use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, PgConnection, PgExecutor};
 
 /// One build of a read model from the log.
@@ -12,6 +13,14 @@ pub struct Edition {
     pub number: i32,
     /// The model's `VERSION` that it was built with; code of another version cannot read its tables.
     pub version: i32,
+}
+
+/// Told on [`CHANNEL`](super::CHANNEL) after another edition of a model was swapped in, as JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EditionSwapped {
+    pub model: String,
+    /// The edition that is read from now on. A rollback's is older than the one before.
+    pub swapped_to: i32,
 }
 
 impl Edition {

@@ -113,6 +113,7 @@ impl World {
             postgres: self.postgres.clone(),
             registry: self.registry.clone(),
             generation: self.generation.clone(),
+            swap_unasked: false,
         };
         let run = projector::run(config, models, vec![schemas()], &readiness, stop.clone());
         let task = tokio::spawn(async { run.await.unwrap() });
