@@ -9,6 +9,7 @@
 
 pub mod auth;
 pub mod config;
+pub mod connection;
 pub mod dev_key;
 pub mod extract;
 mod ignored;
@@ -26,6 +27,7 @@ pub mod telemetry;
 pub mod trace;
 
 pub use auth::{Identity, Verifier};
+pub use connection::{ConnectionLimits, Peer};
 pub use dev_key::{DevKey, TokenRequest};
 pub use json::Json;
 pub use problem::Problem;

@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, time::Duration};
 
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
+    extract::{DefaultBodyLimit, Request},
     http::{Method, StatusCode, Uri},
 };
 use hyper_util::{
@@ -14,8 +14,14 @@ use hyper_util::{
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
 
-use crate::{json::DEFAULT_BODY_LIMIT, problem::Problem, requests::RequestLayer};
+use crate::{
+    connection::{ConnectionLimits, CutWhenStuck, Gate, Peer},
+    json::DEFAULT_BODY_LIMIT,
+    problem::Problem,
+    requests::RequestLayer,
+};
 
 /// How long a connection may take over the head of a request, idle time included.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
@@ -23,12 +29,24 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// How long requests under way may take after the service was asked to stop.
 const DRAIN: Duration = Duration::from_secs(10);
 
+/// How long a client may take nothing of its answer before the connection is cut.
+const UNREAD: Duration = Duration::from_secs(30);
+
+/// An HTTP/2 connection is asked whether anybody is still there.
+const PINGED_EVERY: Duration = Duration::from_secs(30);
+const PONG_WITHIN: Duration = Duration::from_secs(20);
+
+/// What a connection may hold of a request's head, and of an answer that is not sent yet.
+const CONNECTION_BUFFER: usize = 64 * 1024;
+
 /// A bound address that is about to be served.
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     drain: Duration,
+    limits: ConnectionLimits,
+    unread: Duration,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +78,8 @@ impl Server {
                 listener,
                 address,
                 drain: DRAIN,
+                limits: ConnectionLimits::default(),
+                unread: UNREAD,
             }),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 Err(BindError::InUse { address })
@@ -79,6 +99,18 @@ impl Server {
         self
     }
 
+    /// How many connections there may be at a time; any number unless set.
+    pub fn limits(mut self, limits: ConnectionLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// How long a client may take nothing of its answer before it is cut off; 30 s unless set.
+    pub fn unread(mut self, unread: Duration) -> Self {
+        self.unread = unread;
+        self
+    }
+
     /// Serves until the token is cancelled and the requests under way are answered, or the
     /// drain time is over. Unknown routes and methods are answered with a [`Problem`].
     ///
@@ -95,6 +127,8 @@ impl Server {
             protocol: protocol(),
             graceful: GracefulShutdown::new(),
             cut: CancellationToken::new(),
+            gate: Gate::new(self.limits),
+            unread: self.unread,
         };
         loop {
             let accepted = tokio::select! {
@@ -102,7 +136,7 @@ impl Server {
                 () = shutdown.cancelled() => break,
             };
             match accepted {
-                Ok((stream, _)) => connections.start(stream),
+                Ok((stream, peer)) => connections.start(stream, peer),
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
                     // Out of file descriptors, most likely: it passes as connections end.
@@ -162,18 +196,29 @@ struct Connections {
     protocol: auto::Builder<TokioExecutor>,
     graceful: GracefulShutdown,
     cut: CancellationToken,
+    gate: Gate,
+    unread: Duration,
 }
 
 impl Connections {
-    fn start(&self, stream: TcpStream) {
+    fn start(&self, stream: TcpStream, peer: SocketAddr) {
+        let counted = match self.gate.enter(peer.ip()) {
+            Ok(counted) => counted,
+            Err(problem) => return self.gate.refuse(stream, problem),
+        };
         // Answers are written whole; waiting for more to send would only delay them.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!("failed to set TCP_NODELAY: {error}");
         }
-        let service = TowerToHyperService::new(self.router.clone());
+        let router = self.router.clone();
+        let service = router.map_request(move |mut request: Request<_>| {
+            request.extensions_mut().insert(Peer(peer));
+            request
+        });
+        let stream = CutWhenStuck::new(stream, self.unread, Some(counted));
         let connection = self
             .protocol
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service))
             .into_owned();
         let connection = self.graceful.watch(connection);
         let cut = self.cut.clone();
@@ -193,8 +238,13 @@ fn protocol() -> auto::Builder<TokioExecutor> {
     protocol
         .http1()
         .timer(TokioTimer::new())
+        .max_buf_size(CONNECTION_BUFFER)
         .header_read_timeout(HEAD_TIMEOUT);
-    protocol.http2().timer(TokioTimer::new());
+    protocol
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Some(PINGED_EVERY))
+        .keep_alive_timeout(PONG_WITHIN);
     protocol
 }
 
