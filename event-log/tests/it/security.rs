@@ -221,8 +221,8 @@ async fn what_does_not_fit_is_said_in_one_line(kafka: &SecuredKafka) {
         (
             "no TLS where it is wanted",
             reached(&kafka.ssl, None, None),
-            "TLS",
-            false,
+            "speaks TLS on this port",
+            true,
         ),
         (
             "TLS where it is not spoken",
