@@ -22,6 +22,8 @@ pub struct Model {
     pub(crate) version: i32,
     pub(crate) contexts: Contexts,
     pub(crate) tables: &'static str,
+    /// See [`ReadModel::DIFFERS`].
+    pub(crate) differs: &'static [&'static str],
     check: fn(&[&ContextSchemas]) -> Result<(), CodecError>,
     connect: Connect,
 }
@@ -58,6 +60,7 @@ pub fn model<M: ReadModel>() -> Model {
         version: M::VERSION as i32,
         contexts: Contexts::Named(M::CONTEXTS),
         tables: M::TABLES,
+        differs: M::DIFFERS,
         check: |schemas| EventCodec::<M::Event>::offline(schemas).map(drop),
         connect: |schemas, registry| {
             Box::pin(async move {
@@ -76,6 +79,7 @@ pub fn stream_index() -> Model {
         version: stream_index::VERSION,
         contexts: Contexts::All,
         tables: stream_index::TABLES,
+        differs: &[],
         check: |_| Ok(()),
         connect: |_, _| {
             let projection: Arc<dyn Project> = Arc::new(StreamIndex);

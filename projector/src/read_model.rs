@@ -20,6 +20,9 @@ pub trait ReadModel: Send + Sync + 'static {
     const CONTEXTS: &'static [&'static str];
     /// The statements that make its tables, with unqualified names. Run once for each edition.
     const TABLES: &'static str;
+    /// What this version has otherwise than the one before, on purpose: `table` or
+    /// `table.column`. A rebuild does not compare it.
+    const DIFFERS: &'static [&'static str] = &[];
 
     /// An enum of just the events and fields that it needs; others are passed over.
     type Event: Event;

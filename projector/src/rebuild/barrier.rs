@@ -15,7 +15,7 @@ use crate::read_side::Edition;
 /// How long it stands when nobody lifts it.
 const STANDS: Duration = Duration::from_secs(30);
 /// How long the workers may take to come to it; shorter, so that there is time for a snapshot.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// Stands until it is [lifted](Barrier::lift), or for half a minute.
@@ -28,6 +28,8 @@ pub(super) struct Barrier<'a> {
 #[derive(sqlx::FromRow)]
 struct Held {
     edition: i32,
+    topic: String,
+    partition: i32,
     next_offset: i64,
     barrier: Option<i64>,
 }
@@ -101,7 +103,7 @@ impl<'a> Barrier<'a> {
     pub(super) async fn look(&self, connection: &mut PgConnection) -> Result<Arrival, sqlx::Error> {
         let [one, other] = self.editions;
         let places: Vec<Held> = sqlx::query_as(
-            "select edition, next_offset, barrier from annals.checkpoints
+            "select edition, topic, partition, next_offset, barrier from annals.checkpoints
              where model = $1 and edition in ($2, $3)",
         )
         .bind(&one.model)
@@ -110,13 +112,7 @@ impl<'a> Barrier<'a> {
         .fetch_all(connection)
         .await?;
         for edition in [one.number, other.number] {
-            let ours = places.iter().filter(|held| held.edition == edition);
-            let lacking = ours.map(|held| match held.barrier {
-                Some(barrier) => (barrier - held.next_offset).abs(),
-                // Somebody has lifted it.
-                None => 1,
-            });
-            let records: i64 = lacking.sum();
+            let records = lacking(edition, &places);
             if records > 0 {
                 return Ok(Arrival::Missing { edition, records });
             }
@@ -137,4 +133,22 @@ impl<'a> Barrier<'a> {
         .await?;
         Ok(())
     }
+}
+
+/// How far the edition is from the barriers, at least 1 where it does not stand at one.
+fn lacking(edition: i32, places: &[Held]) -> i64 {
+    let away = |there: &Held| {
+        let same = |it: &&Held| (&it.topic, it.partition) == (&there.topic, there.partition);
+        let ours = places.iter().filter(same).find(|it| it.edition == edition);
+        match ours {
+            Some(Held {
+                barrier: Some(barrier),
+                next_offset,
+                ..
+            }) => (barrier - next_offset).abs(),
+            // Somebody has lifted it, or the edition has not begun to read the partition.
+            Some(_) | None => there.next_offset.max(1),
+        }
+    };
+    places.iter().map(away).max().unwrap_or(1)
 }

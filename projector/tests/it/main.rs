@@ -9,5 +9,6 @@ mod log;
 mod models;
 mod outages;
 mod poison;
+mod rebuild;
 mod straight_fold;
 mod world;

@@ -32,6 +32,8 @@ pub struct World {
     pub generation: Generation,
     pub postgres: PgPool,
     pub registry: RegistryClient,
+    /// Whether the projectors that are started swap new versions in without being asked.
+    pub swap_unasked: bool,
     _registry: DropGuard,
 }
 
@@ -63,6 +65,7 @@ impl World {
             },
             postgres,
             registry,
+            swap_unasked: false,
             _registry,
         }
     }
@@ -113,7 +116,7 @@ impl World {
             postgres: self.postgres.clone(),
             registry: self.registry.clone(),
             generation: self.generation.clone(),
-            swap_unasked: false,
+            swap_unasked: self.swap_unasked,
         };
         let run = projector::run(config, models, vec![schemas()], &readiness, stop.clone());
         let task = tokio::spawn(async { run.await.unwrap() });
