@@ -11,7 +11,7 @@ use crate::{
     pipeline::{Groups, Pipeline},
     reads,
     role::Role,
-    world::{TASKS, World},
+    world::{DEFAULT_SHARDS, TASKS, World},
 };
 
 /// How often a thing and its limit take turns.
@@ -31,6 +31,9 @@ pub struct Options {
     /// How long each figure is measured
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
     seconds: u32,
+    /// Shards of the log, and of the bare log beside it
+    #[arg(long, default_value_t = DEFAULT_SHARDS, value_parser = clap::value_parser!(u16).range(1..))]
+    shards: u16,
     /// Concurrent callers in process, and connections over HTTP
     #[arg(long, value_delimiter = ',', default_values_t = [1, 64, 256])]
     callers: Vec<usize>,
@@ -51,8 +54,9 @@ enum Part {
 
 pub async fn run(options: Options) -> Result<()> {
     let lasts = Duration::from_secs(1) * options.seconds;
-    let world = World::start(options.fsync).await?;
+    let world = World::start(options.fsync, options.shards).await?;
     let figures = Figures::new(options.json);
+    figures.figure("log", "shards", options.shards.into(), None);
     let wanted = |part| options.only.is_none_or(|only| only == part);
     if wanted(Part::InProcess) {
         in_process(&world, &figures, &options.callers, lasts / TURNS).await?;
@@ -85,7 +89,7 @@ async fn in_process(
     );
     for &callers in callers {
         // One caller keeps one shard busy, at whichever it is.
-        let shards = callers.min(8);
+        let shards = callers.min(world.shards.into());
         let (mut ours, mut limit, mut mean_group) = (Measured::default(), Measured::default(), 0.0);
         for _ in 0..TURNS {
             let (measured, group) = pipeline.measure(callers, turn).await?;

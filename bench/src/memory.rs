@@ -7,7 +7,7 @@ use crate::{
     figures::{Figures, Target},
     role::Role,
     stored,
-    world::World,
+    world::{DEFAULT_SHARDS, World},
 };
 
 const STREAMS: &str = "idle task streams";
@@ -30,7 +30,7 @@ pub struct Options {
 /// Weighs by differences: to a service with half of the streams, and to one that remembers
 /// as many commands as it does by default.
 pub async fn run(options: Options) -> Result<()> {
-    let world = World::start(false).await?;
+    let world = World::start(false, DEFAULT_SHARDS).await?;
     let figures = Figures::new(options.json);
     let (all, half) = (options.tasks, options.tasks / 2);
     stored::write(&world, "half", half, EVENTS_EACH).await?;

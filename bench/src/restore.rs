@@ -16,7 +16,7 @@ use crate::{
     figures::{Figures, Target},
     role::Role,
     stored,
-    world::World,
+    world::{DEFAULT_SHARDS, World},
 };
 
 const BENCH: &str = "restore";
@@ -36,7 +36,7 @@ pub struct Options {
 }
 
 pub async fn run(options: Options) -> Result<()> {
-    let world = World::start(false).await?;
+    let world = World::start(false, DEFAULT_SHARDS).await?;
     let figures = Figures::new(options.json);
     stored::write(&world, BENCH, options.tasks, EVENTS_EACH).await?;
     let records = options.tasks * EVENTS_EACH;

@@ -56,6 +56,7 @@ impl Role {
             ("ANNALS_POSTGRES".into(), world.postgres.clone()),
             ("ANNALS_REGISTRY".into(), world.registry.clone()),
             ("ANNALS_GENERATION".into(), generation.into()),
+            ("ANNALS_PARTITIONS".into(), world.shards.to_string()),
             ("ANNALS_DATA".into(), world.folder.display().to_string()),
             (
                 "ANNALS_SYNC_EACH_APPEND".into(),

@@ -22,6 +22,9 @@ use crate::Result;
 /// Tasks that commands go to, each a stream.
 pub const TASKS: usize = 1_000;
 
+/// As many as a deployment has that does not say otherwise.
+pub const DEFAULT_SHARDS: u16 = DEFAULT_PARTITIONS as u16;
+
 /// Whose commands these are: a manager, who may assign.
 pub const CALLER: &str = "manager";
 
@@ -31,6 +34,8 @@ pub struct World {
     pub postgres: String,
     pub registry: String,
     pub topics: TopicOptions,
+    /// Of every generation; the topics have as many partitions.
+    pub shards: u16,
     stack: DevStack,
     key: DevKey,
     shutdown: CancellationToken,
@@ -38,7 +43,7 @@ pub struct World {
 
 impl World {
     /// With `fsync`, Kafka syncs each append to disk.
-    pub async fn start(fsync: bool) -> Result<Self> {
+    pub async fn start(fsync: bool, shards: u16) -> Result<Self> {
         let stack = DevStack::temporary().await?;
         let folder = stack
             .data_dir()
@@ -60,6 +65,7 @@ impl World {
                 ..TopicOptions::default()
             },
             key: DevKey::load_or_create(&key_file(&folder))?,
+            shards,
             postgres,
             folder,
             stack,
@@ -89,7 +95,7 @@ impl World {
     pub fn generation(&self, name: &str) -> Generation {
         Generation {
             name: name.into(),
-            partitions: DEFAULT_PARTITIONS,
+            partitions: self.shards.into(),
         }
     }
 
