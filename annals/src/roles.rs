@@ -110,20 +110,7 @@ pub(crate) async fn projector(
     contexts: &mut [Context],
     shutdown: CancellationToken,
 ) -> Result<Role, RoleError> {
-    let options = PgConnectOptions::from_str(settings.postgres()?.expose())
-        .map_err(RoleError::Postgres)?
-        .application_name("annals projector");
-    let postgres = PgPoolOptions::new()
-        .max_connections(settings.projector.connections)
-        .acquire_timeout(Duration::from_secs(5))
-        .connect_lazy_with(options);
-    let config = projector::Config {
-        cluster: settings.kafka()?,
-        postgres,
-        registry: RegistryClient::new(settings.registry()?)?,
-        generation: settings.generation(),
-        swap_unasked: settings.projector.swap_unasked,
-    };
+    let config = projector_config(settings)?;
     let mut models = vec![projector::stream_index()];
     let mut schemas = Vec::new();
     for context in contexts {
@@ -151,6 +138,28 @@ pub(crate) async fn projector(
             let ((), result) = tokio::join!(serving, projecting);
             Ok(result?)
         }),
+    })
+}
+
+/// What the projector reaches, and whoever mends what it holds back.
+pub(crate) fn projector_config(settings: &Settings) -> Result<projector::Config, RoleError> {
+    let options = PgConnectOptions::from_str(settings.postgres()?.expose())
+        .map_err(RoleError::Postgres)?
+        .application_name("annals projector");
+    let postgres = PgPoolOptions::new()
+        .max_connections(settings.projector.connections)
+        .acquire_timeout(Duration::from_secs(5))
+        .connect_lazy_with(options);
+    Ok(projector::Config {
+        cluster: settings.kafka()?,
+        postgres,
+        registry: RegistryClient::new(settings.registry()?)?,
+        generation: settings.generation(),
+        swap_unasked: settings.projector.swap_unasked,
+        tuning: projector::Tuning {
+            quarantined_per_minute: settings.projector.quarantined_per_minute,
+            changes_kept: settings.projector.changes_kept,
+        },
     })
 }
 

@@ -100,6 +100,12 @@ pub struct ProjectorSettings {
     /// Let a read model's new version be read as soon as it has caught up, instead of when
     /// `annals replay rebuild` has compared it with the version before; `annals up` does.
     pub swap_unasked: bool,
+    /// How many streams of a read model may be quarantined within a minute; when there would be
+    /// more, it stops.
+    pub quarantined_per_minute: u32,
+    /// For how many records of each partition it is kept which keys they changed: who follows a
+    /// read model can go on from there.
+    pub changes_kept: i64,
 }
 
 impl Default for ProjectorSettings {
@@ -108,6 +114,8 @@ impl Default for ProjectorSettings {
             address: "127.0.0.1:8404".into(),
             connections: 8,
             swap_unasked: false,
+            quarantined_per_minute: projector::Tuning::default().quarantined_per_minute,
+            changes_kept: projector::Tuning::default().changes_kept,
         }
     }
 }

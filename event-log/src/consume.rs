@@ -10,6 +10,7 @@ mod topic;
 use std::{fmt, sync::Arc, time::Duration};
 
 use futures::FutureExt;
+use kernel::StreamId;
 use rdkafka::{
     Message, Offset, TopicPartitionList,
     config::ClientConfig,
@@ -20,8 +21,9 @@ use rdkafka::{
 use tokio::sync::watch;
 
 use crate::{
+    batch::Record,
     cluster::Cluster,
-    envelope::{Envelope, EnvelopeError},
+    envelope::{Envelope, EnvelopeError, header},
     position::Position,
 };
 
@@ -61,10 +63,22 @@ pub enum Arrival {
 #[derive(Clone, Debug)]
 pub struct LogRecord {
     pub position: Position,
-    /// An error when somebody else than Annals wrote it.
-    pub envelope: Result<Envelope, EnvelopeError>,
+    /// An error when somebody else than Annals wrote it, or when its headers are damaged.
+    pub envelope: Result<Envelope, Unrecognized>,
     /// Empty for a record without a value.
     pub value: Box<[u8]>,
+}
+
+/// A record whose headers are not an envelope of ours.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{error}")]
+pub struct Unrecognized {
+    pub error: EnvelopeError,
+    /// It has a header that only Annals uses: it may be what is left of an event. A record without
+    /// one hides none.
+    pub ours: bool,
+    /// The stream that its subject names, or else its key.
+    pub stream: Option<StreamId>,
 }
 
 /// Why reading cannot go on. Lost connections are not among the reasons: they are waited out.
@@ -218,18 +232,65 @@ impl PartitionFeed {
     }
 
     fn record(&self, message: &BorrowedMessage<'_>) -> LogRecord {
-        let headers = message.headers();
-        let headers = headers.into_iter().flat_map(Headers::iter);
+        let headers = || {
+            let headers = message.headers().into_iter().flat_map(Headers::iter);
+            headers.filter_map(|header| Some((header.key, header.value?)))
+        };
         LogRecord {
             position: Position {
                 topic: self.topic.clone(),
                 partition: self.partition,
                 offset: message.offset(),
             },
-            envelope: Envelope::read(
-                headers.filter_map(|header| Some((header.key, header.value?))),
-            ),
+            envelope: Envelope::read(headers())
+                .map_err(|error| Unrecognized::new(error, headers(), message.key())),
             value: message.payload().unwrap_or_default().into(),
+        }
+    }
+}
+
+impl LogRecord {
+    /// A record that was read [with its batch](crate::fetch).
+    pub fn of(topic: &str, partition: i32, record: &Record) -> Self {
+        Self {
+            position: Position {
+                topic: topic.into(),
+                partition,
+                offset: record.offset,
+            },
+            envelope: Envelope::read(record.headers())
+                .map_err(|error| Unrecognized::new(error, record.headers(), record.key.as_deref())),
+            value: record.value.as_deref().unwrap_or_default().into(),
+        }
+    }
+
+    /// The stream that it names.
+    pub fn stream(&self) -> Option<&StreamId> {
+        match &self.envelope {
+            Ok(envelope) => Some(&envelope.stream),
+            Err(unrecognized) => unrecognized.stream.as_ref(),
+        }
+    }
+}
+
+impl Unrecognized {
+    fn new<'a>(
+        error: EnvelopeError,
+        headers: impl Iterator<Item = (&'a str, &'a [u8])>,
+        key: Option<&[u8]>,
+    ) -> Self {
+        let stream = |text| std::str::from_utf8(text).ok()?.parse().ok();
+        let (mut ours, mut subject) = (false, None);
+        for (name, value) in headers {
+            ours |= name.starts_with(header::OURS);
+            if name == header::SUBJECT {
+                subject = stream(value);
+            }
+        }
+        Self {
+            error,
+            ours,
+            stream: subject.or_else(|| key.and_then(stream)),
         }
     }
 }

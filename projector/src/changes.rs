@@ -3,9 +3,10 @@
 //! Every edition has a table of them in its own schema, written in the batch's transaction.
 
 use event_log::Position;
-use sqlx::PgConnection;
-
 use kernel::StreamId;
+use sqlx::{AssertSqlSafe, PgConnection, PgPool};
+
+use crate::{checkpoint::Start, read_side::Edition};
 
 /// The table `changes` of an edition; no model may have one of that name.
 pub(crate) const TABLE: &str = r#"
@@ -69,4 +70,37 @@ impl Changes {
         .await?;
         Ok(())
     }
+}
+
+/// Removes the changes of a partition below this offset, and says so at the checkpoint.
+pub(crate) async fn prune(
+    postgres: &PgPool,
+    edition: &Edition,
+    of: &Start,
+    below: i64,
+) -> Result<(), sqlx::Error> {
+    let mut transaction = postgres.begin().await?;
+    sqlx::query(
+        "update annals.checkpoints set changes_from = $5
+         where model = $1 and edition = $2 and topic = $3 and partition = $4 and changes_from < $5",
+    )
+    .bind(&edition.model)
+    .bind(edition.number)
+    .bind(&of.topic)
+    .bind(of.partition)
+    .bind(below)
+    .execute(&mut *transaction)
+    .await?;
+    // The name is made of a model's, which is checked to be harmless, and a number.
+    let delete = format!(
+        r#"delete from {}.changes where topic = $1 and partition = $2 and "offset" < $3"#,
+        edition.schema()
+    );
+    sqlx::query(AssertSqlSafe(delete))
+        .bind(&of.topic)
+        .bind(of.partition)
+        .bind(below)
+        .execute(&mut *transaction)
+        .await?;
+    transaction.commit().await
 }

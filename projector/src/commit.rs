@@ -1,34 +1,31 @@
-//! One transaction: the checkpoint first, then the rows. Both or neither.
+//! One transaction: the checkpoint first, then the quarantine, then the rows. All or nothing.
 
-use event_log::consume::LogRecord;
 use sqlx::{Connection, PgConnection, PgPool};
 
 use crate::{
     checkpoint::{self, Place, Start},
-    projection::{Project, ProjectError, Unreadable},
+    gathering::Batch,
+    quarantine::{self, Kept},
     read_side::{CHANNEL, CheckpointMoved, Edition},
 };
 
-/// What became of a batch.
+/// What became of a batch. Nothing of it is in the tables unless it was committed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Committed,
-    /// The checkpoint was not where we believed: another worker has been here.
+    /// The checkpoint was not where we believed, or may not move so far.
     Stale,
+    /// More streams would be quarantined than a minute may have.
+    Flood,
+    /// A stream that we hold back was let go.
+    Released,
 }
 
 /// Nothing of the batch is in the tables, unless the commit itself was cut off: the checkpoint
 /// tells then.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CommitError {
-    /// This record of the batch will not be read however often one tries.
-    #[error("record {index} of the batch cannot be read")]
-    Unreadable {
-        index: usize,
-        #[source]
-        source: Unreadable,
-    },
-    /// Postgres refuses the values of some record of the batch.
+    /// Postgres refuses the values of some event of the batch.
     #[error("Postgres refuses a value of the batch")]
     Unfit(#[source] sqlx::Error),
     /// Not for what is in the batch.
@@ -36,14 +33,14 @@ pub(crate) enum CommitError {
     Postgres(#[source] sqlx::Error),
 }
 
-/// Brings records of one partition into the rows and moves its checkpoint from `from` to `to`.
+/// Brings a batch of one partition into the rows and moves its checkpoint from `from` to `to`.
 pub(crate) async fn commit(
     postgres: &PgPool,
     edition: &Edition,
-    projection: &dyn Project,
     from: &Start,
-    records: &[LogRecord],
+    batch: &Batch<'_>,
     to: Place,
+    quarantined_per_minute: u32,
 ) -> Result<Outcome, CommitError> {
     let away = CommitError::Postgres;
     let mut connection = postgres.acquire().await.map_err(away)?;
@@ -53,10 +50,28 @@ pub(crate) async fn commit(
         transaction.rollback().await.map_err(away)?;
         return Ok(Outcome::Stale);
     }
-    if let Err(error) = projection.project(records, &mut transaction).await {
+    let kept = quarantine::keep(
+        &mut transaction,
+        edition,
+        from,
+        &batch.poisoned,
+        &batch.held,
+        quarantined_per_minute,
+    );
+    let refused = match kept.await.map_err(away)? {
+        Kept::Yes => None,
+        Kept::TooMany => Some(Outcome::Flood),
+        Kept::Released => Some(Outcome::Released),
+    };
+    if let Some(outcome) = refused {
+        transaction.rollback().await.map_err(away)?;
+        return Ok(outcome);
+    }
+    let events = batch.events;
+    if let Err(error) = events.write(0, batch.event_count, &mut transaction).await {
         // Best effort: the connection is cleaned before its next use in any case.
         let _ = transaction.rollback().await;
-        return Err(error.into());
+        return Err(classify(error));
     }
     transaction.commit().await.map_err(classify)?;
     notify(&mut connection, edition, from, to).await;
@@ -85,29 +100,21 @@ async fn notify(connection: &mut PgConnection, edition: &Edition, from: &Start, 
     }
 }
 
-impl From<ProjectError> for CommitError {
-    fn from(error: ProjectError) -> Self {
-        match error {
-            ProjectError::Unreadable { index, source } => Self::Unreadable { index, source },
-            ProjectError::Rows(source) => classify(source),
-        }
-    }
-}
-
 /// Data errors (SQLSTATE classes 22 and 23) are about the values; a deferred constraint shows
 /// them at the commit. So is 21000, a row that one statement would change twice: it shows only
 /// where two events of a stream meet in a batch, and a smaller batch gets past it.
-fn classify(source: sqlx::Error) -> CommitError {
-    let about_values = source
-        .as_database_error()
-        .and_then(|error| error.code())
-        .is_some_and(|code| {
-            ["21", "22", "23"]
-                .iter()
-                .any(|class| code.starts_with(class))
-        });
-    match about_values {
+pub(crate) fn classify(source: sqlx::Error) -> CommitError {
+    match sqlstate(&source).is_some_and(|code| is_data_error(&code) || code.starts_with("21")) {
         true => CommitError::Unfit(source),
         false => CommitError::Postgres(source),
     }
+}
+
+/// Whether an event alone can be to blame.
+pub(crate) fn is_data_error(sqlstate: &str) -> bool {
+    sqlstate.starts_with("22") || sqlstate.starts_with("23")
+}
+
+pub(crate) fn sqlstate(error: &sqlx::Error) -> Option<String> {
+    Some(error.as_database_error()?.code()?.into_owned())
 }

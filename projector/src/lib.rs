@@ -6,16 +6,19 @@
 //! model write its rows → a notification. What readers need to know about the
 //! tables is in [`read_side`].
 
+pub mod quarantine;
 pub mod read_side;
 pub mod rebuild;
 
 mod backoff;
+mod batch_size;
 mod changes;
 mod checkpoint;
 mod commit;
 mod edition;
 mod failure;
 mod feeding;
+mod gathering;
 mod health;
 mod model;
 mod partition;
@@ -28,5 +31,5 @@ mod worker;
 
 pub use model::{Model, model, stream_index};
 pub use read_model::ReadModel;
-pub use run::{Config, RunError, run};
+pub use run::{Config, RunError, Tuning, run};
 pub use stream_index::STREAM_INDEX;

@@ -1,4 +1,4 @@
-//! One partition of one model: gathers what has arrived and projects it, batch after batch.
+//! One partition of one edition: gathers what has arrived and projects it, batch after batch.
 
 use std::{
     sync::Arc,
@@ -6,23 +6,24 @@ use std::{
 };
 
 use event_log::{
-    Envelope,
-    consume::{Arrival, LogRecord, PartitionFeed},
+    Envelope, Position,
+    consume::{Arrival, PartitionFeed},
 };
-use metrics::{Counter, Histogram, counter, histogram};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use crate::{
     backoff::Backoff,
+    batch_size::BatchSize,
+    changes,
     checkpoint::{self, Place, Standing, Start},
-    commit::{CommitError, Outcome, commit},
+    commit::{self, CommitError, Outcome, commit},
     failure::chain,
+    gathering::{Gathering, Taken},
     health::Source,
+    quarantine::{self, Quarantined},
+    read_side::Edition,
     worker::{Session, SessionError},
 };
-
-/// A batch has at most so many records, and is closed when it has so many bytes.
-const MOST_RECORDS: usize = 1_000;
-const MOST_BYTES: usize = 4 << 20;
 
 pub(crate) struct PartitionWorker {
     session: Arc<Session>,
@@ -33,32 +34,36 @@ pub(crate) struct PartitionWorker {
     at: Start,
     /// Where to stop for now, when the checkpoint was last read.
     barrier: Option<i64>,
-    /// Where it will stand when everything that was gathered is projected.
-    gathered: Place,
-    /// What was gathered and is not projected, without what is to be ignored.
-    pending: Vec<LogRecord>,
-    bytes: usize,
+    gathering: Gathering,
     at_end: bool,
-    /// How many records the next batch may have: few after a failure, to find the one at fault.
-    limit: usize,
+    size: BatchSize,
     backoff: Backoff,
+    /// Below it nothing is left of the table `changes`, as far as we know.
+    pruned_to: i64,
     metrics: Metrics,
 }
 
 impl PartitionWorker {
-    pub(crate) fn new(session: Arc<Session>, index: usize, feed: PartitionFeed, at: Start) -> Self {
-        let metrics = Metrics::new(session.model.name);
+    pub(crate) fn new(
+        session: Arc<Session>,
+        index: usize,
+        feed: PartitionFeed,
+        at: Start,
+        quarantined: Quarantined,
+    ) -> Self {
+        let metrics = Metrics::new(&session.edition, &at);
+        metrics.in_quarantine.set(quarantined.streams.len() as f64);
+        let events = session.projection.clone().gather();
         Self {
             session,
             index,
             feed,
-            gathered: at.place,
+            gathering: Gathering::new(events, at.place, quarantined),
+            pruned_to: at.place.next_offset,
             at,
             barrier: None,
-            pending: Vec::new(),
-            bytes: 0,
             at_end: false,
-            limit: MOST_RECORDS,
+            size: BatchSize::new(),
             backoff: Backoff::new(),
             metrics,
         }
@@ -75,7 +80,7 @@ impl PartitionWorker {
 
     async fn step(&mut self) -> Result<(), SessionError> {
         self.gather().await?;
-        while self.at.place != self.gathered {
+        while self.at.place != self.gathering.end() {
             self.project().await?;
         }
         if self.at_end {
@@ -88,11 +93,13 @@ impl PartitionWorker {
     async fn gather(&mut self) -> Result<(), SessionError> {
         let arrival = self.feed.next().await?;
         self.take(arrival);
-        while self.pending.len() < MOST_RECORDS && self.bytes < MOST_BYTES {
+        let mut records = 1;
+        while self.size.has_room(&self.gathering, records) {
             match self.feed.arrived()? {
                 Some(arrival) => self.take(arrival),
                 None => break,
             }
+            records += 1;
         }
         Ok(())
     }
@@ -106,85 +113,128 @@ impl PartitionWorker {
             Arrival::Record(record) => record,
         };
         self.at_end = false;
-        if record.position.offset < self.gathered.next_offset {
-            // Another worker has projected it.
-            return;
+        let offset = record.position.offset;
+        match self.gathering.take(record) {
+            Taken::Yes => {}
+            Taken::Deposed(envelope) => self.alarm(&envelope, offset),
+            Taken::Foreign => self.pass_over(offset),
         }
-        self.gathered.next_offset = record.position.offset + 1;
-        match &record.envelope {
-            Ok(envelope) if term(envelope) < self.gathered.term => self.alarm(envelope, &record),
-            Ok(envelope) => {
-                self.gathered.term = term(envelope);
-                self.push(record);
-            }
-            Err(_) => self.push(record),
-        }
-    }
-
-    fn push(&mut self, record: LogRecord) {
-        self.bytes += record.value.len();
-        self.pending.push(record);
     }
 
     /// The second line of defence: the fence keeps deposed owners out already.
-    fn alarm(&self, envelope: &Envelope, record: &LogRecord) {
+    fn alarm(&self, envelope: &Envelope, offset: i64) {
         self.metrics.deposed.increment(1);
         tracing::error!(
             model = self.session.model.name,
             topic = self.at.topic,
             partition = self.at.partition,
-            offset = record.position.offset,
+            offset,
             term = envelope.term,
-            higher_term = self.gathered.term,
+            higher_term = self.gathering.end().term,
             stream = %envelope.stream,
             "ignored an event that a deposed owner wrote: the fence of this partition is broken"
         );
     }
 
+    /// Without a header of ours it is nothing of ours, and nothing takes it from the log.
+    fn pass_over(&self, offset: i64) {
+        self.metrics.foreign.increment(1);
+        tracing::warn!(
+            model = self.session.model.name,
+            topic = self.at.topic,
+            partition = self.at.partition,
+            offset,
+            "passed over a record that was not written by Annals"
+        );
+    }
+
     /// One attempt at the next batch.
     async fn project(&mut self) -> Result<(), SessionError> {
-        let (count, to) = self.next_batch();
+        if let Some((offset, unrecognized)) = self.gathering.nameless() {
+            let reason = format!(
+                "a record at {} is what is left of an event that names no stream, so that none \
+                 can be held back for it: {unrecognized}; `annals quarantine skip` leaves it out",
+                self.place_of(offset)
+            );
+            return self.wait_for_the_operator(offset, reason).await;
+        }
+        let (entries, to) = self.next_batch();
         if to == self.at.place {
             return self.wait_at_the_barrier().await;
         }
         let began = Instant::now();
+        let Session {
+            platform, edition, ..
+        } = &*self.session;
+        let batch = self.gathering.batch(entries);
+        let per_minute = platform.tuning.quarantined_per_minute;
         let outcome = commit(
-            &self.session.platform.postgres,
-            &self.session.edition,
-            &*self.session.projection,
+            &platform.postgres,
+            edition,
             &self.at,
-            &self.pending[..count],
+            &batch,
             to,
+            per_minute,
         )
         .await;
         match outcome {
             Ok(Outcome::Committed) => {
-                self.metrics.batch(count, began);
-                self.move_to(to);
-                self.recovered();
+                self.metrics.batch(&batch, began);
+                for poison in &batch.poisoned {
+                    tracing::error!(
+                        model = self.session.model.name,
+                        edition = edition.number,
+                        stream.id = %poison.stream,
+                        topic = self.at.topic,
+                        partition = self.at.partition,
+                        offset = poison.offset,
+                        code = poison.code,
+                        reason = poison.reason,
+                        "quarantined stream {} of {}",
+                        poison.stream,
+                        self.session.model.name,
+                    );
+                }
+                let entries = batch.entry_count;
+                self.committed(entries, to, began.elapsed());
+                self.prune().await;
             }
             Ok(Outcome::Stale) => self.reload().await?,
-            Err(error) => self.step_back(error, count).await,
+            Ok(Outcome::Released) => return Err(SessionError::Released),
+            Ok(Outcome::Flood) => match self.gathering.before_poison() {
+                0 => self.brake("more would be quarantined".into()).await,
+                before => self.size.narrow(before),
+            },
+            Err(CommitError::Unfit(error)) => {
+                let events = batch.event_count;
+                self.search(error, entries, events).await;
+            }
+            Err(CommitError::Postgres(error)) => {
+                self.size.failed();
+                let place = format!("{} partition {}", self.at.topic, self.at.partition);
+                let reason = format!("failed to write {place}: {}", chain(&error));
+                self.try_again(reason).await;
+            }
         }
         Ok(())
     }
 
-    /// How many records it has, and where the checkpoint stands after them.
+    /// How many entries it has, and where the checkpoint stands after them.
     fn next_batch(&self) -> (usize, Place) {
-        let Some(barrier) = self.barrier.filter(|it| *it < self.gathered.next_offset) else {
-            let count = self.pending.len().min(self.limit);
-            return (count, self.place_after(count));
+        let entries = self.size.limit().min(self.gathering.before_nameless());
+        let after = |entries| self.gathering.place_after(entries, self.at.place);
+        let end = self.gathering.end().next_offset;
+        let Some(barrier) = self.barrier.filter(|barrier| *barrier < end) else {
+            return (entries, after(entries));
         };
-        let before = self
-            .pending
-            .partition_point(|record| record.position.offset < barrier);
-        if before > self.limit {
-            return (self.limit, self.place_after(self.limit));
+        let before = self.gathering.below(barrier);
+        if before > entries {
+            return (entries, after(entries));
         }
         // Everything below it was gathered, so the checkpoint comes to stand right there.
         let to = Place {
             next_offset: barrier.max(self.at.place.next_offset),
-            ..self.place_after(before)
+            ..after(before)
         };
         (before, to)
     }
@@ -195,39 +245,21 @@ impl PartitionWorker {
         self.reload().await
     }
 
-    /// Where the checkpoint stands when the first `count` pending records are projected.
-    fn place_after(&self, count: usize) -> Place {
-        if count == self.pending.len() {
-            return self.gathered;
-        }
-        let Some(last) = count.checked_sub(1).map(|last| &self.pending[last]) else {
-            return self.at.place;
-        };
-        Place {
-            next_offset: last.position.offset + 1,
-            term: match &last.envelope {
-                Ok(envelope) => term(envelope),
-                Err(_) => self.at.place.term,
-            },
-        }
+    fn committed(&mut self, entries: usize, to: Place, took: Duration) {
+        self.gathering.commit(entries);
+        self.at.place = to;
+        self.size.committed(entries, took);
+        self.backoff.reset();
+        self.metrics
+            .in_quarantine
+            .set(self.gathering.quarantined() as f64);
+        self.session.health.clear(&self.source());
+        self.session.progress.projected(self.index, to.next_offset);
     }
 
-    fn move_to(&mut self, place: Place) {
-        self.at.place = place;
-        let done = self
-            .pending
-            .partition_point(|record| record.position.offset < place.next_offset);
-        for record in self.pending.drain(..done) {
-            self.bytes -= record.value.len();
-        }
-        self.session
-            .progress
-            .projected(self.index, place.next_offset);
-    }
-
-    /// The checkpoint was moved by somebody else, or by a commit of ours whose answer was lost.
+    /// The checkpoint was moved by somebody else, or by a commit of ours whose answer was lost, or
+    /// there is a barrier before it.
     async fn reload(&mut self) -> Result<(), SessionError> {
-        self.metrics.stale.increment(1);
         let Session {
             platform, edition, ..
         } = &*self.session;
@@ -235,86 +267,123 @@ impl PartitionWorker {
             topic, partition, ..
         } = &self.at;
         let found = checkpoint::read(&platform.postgres, edition, topic, *partition).await;
-        let place = match found {
-            Ok(Some(Standing { place, barrier })) => {
+        match found {
+            Ok(Some(Standing { place, barrier })) if place == self.at.place => {
                 self.barrier = barrier;
-                place
+                Ok(())
             }
-            Ok(None) => return Err(self.session.dropped()),
-            Err(source) => {
-                self.step_back(CommitError::Postgres(source), 0).await;
-                return Ok(());
+            Ok(Some(standing)) => {
+                self.metrics.stale.increment(1);
+                let (topic, partition) = (topic.clone(), *partition);
+                Err(
+                    match standing.place.next_offset < self.at.place.next_offset {
+                        true => SessionError::SetBack { topic, partition },
+                        false => SessionError::Overtaken { topic, partition },
+                    },
+                )
             }
-        };
-        if place.next_offset < self.at.place.next_offset {
-            return Err(SessionError::SetBack {
-                topic: topic.clone(),
-                partition: *partition,
-            });
+            Ok(None) => Err(self.session.dropped()),
+            Err(error) => {
+                let reason = format!("failed to read the checkpoints: {}", chain(&error));
+                self.try_again(reason).await;
+                Ok(())
+            }
         }
-        self.gathered = Place {
-            next_offset: self.gathered.next_offset.max(place.next_offset),
-            term: self.gathered.term.max(place.term),
+    }
+
+    /// Narrows the batch down to the event at fault, and quarantines its stream if it alone can be.
+    async fn search(&mut self, error: sqlx::Error, entries: usize, events: usize) {
+        if events > 1 {
+            self.size.narrow(entries.min(self.gathering.len()) / 2);
+            return;
+        }
+        let reason = chain(&error);
+        let code = commit::sqlstate(&error).filter(|code| commit::is_data_error(code));
+        let Some(code) = code else {
+            let place = format!("{} partition {}", self.at.topic, self.at.partition);
+            return self
+                .try_again(format!("failed to write {place}: {reason}"))
+                .await;
         };
-        self.move_to(place);
+        let Session {
+            platform, edition, ..
+        } = &*self.session;
+        let per_minute = platform.tuning.quarantined_per_minute;
+        // Asked before the event is given up: while the brake is on, it is tried again.
+        match quarantine::room(&platform.postgres, edition, per_minute).await {
+            Ok(room) if room > 0 => self.gathering.poison_event(entries, &code, &reason),
+            Ok(_) => self.brake(reason).await,
+            Err(error) => {
+                let reason = format!("failed to look at the quarantine: {}", chain(&error));
+                self.try_again(reason).await;
+            }
+        }
+    }
+
+    /// Too much is poisoned for it to be the events' fault.
+    async fn brake(&mut self, reason: String) {
+        self.metrics.braked.increment(1);
+        let most = self.session.platform.tuning.quarantined_per_minute;
+        self.try_again(format!(
+            "stopped at {}: {most} streams were quarantined within a minute, and no more may be: \
+             {reason}",
+            self.place_of(self.at.place.next_offset)
+        ))
+        .await;
+    }
+
+    async fn wait_for_the_operator(
+        &mut self,
+        offset: i64,
+        reason: String,
+    ) -> Result<(), SessionError> {
+        let Session {
+            platform, edition, ..
+        } = &*self.session;
+        let position = Position {
+            topic: self.at.topic.clone(),
+            partition: self.at.partition,
+            offset,
+        };
+        match quarantine::was_skipped(&platform.postgres, edition, &position).await {
+            Ok(true) => self.gathering.skip_first(),
+            Ok(false) | Err(_) => self.try_again(reason).await,
+        }
         Ok(())
     }
 
-    /// Narrows the batch down to the record at fault, or waits: nothing is skipped.
-    async fn step_back(&mut self, error: CommitError, count: usize) {
-        let reason = match error {
-            CommitError::Unreadable { index, .. } if index > 0 => {
-                self.limit = index;
-                return;
-            }
-            CommitError::Unfit(_) if count > 1 => {
-                self.limit = count / 2;
-                return;
-            }
-            CommitError::Unreadable { source, .. } => self.accuse("read", &source.to_string()),
-            CommitError::Unfit(source) => self.accuse("projected", &chain(&source)),
-            CommitError::Postgres(source) => format!(
-                "failed to write {} partition {}: {}",
-                self.at.topic,
-                self.at.partition,
-                chain(&source)
-            ),
-        };
+    async fn try_again(&mut self, reason: String) {
         self.metrics.retries.increment(1);
         self.session.health.trouble(self.source(), reason);
         self.backoff.pause().await;
     }
 
-    /// Says which record it is that keeps the partition from going on.
-    fn accuse(&self, verb: &str, reason: &str) -> String {
-        let what = match self.pending.first().map(|record| &record.envelope) {
-            Some(Ok(envelope)) => format!("{} of stream {}", envelope.event_type, envelope.stream),
-            Some(Err(_)) | None => "a record".into(),
-        };
-        format!(
-            "{what} at {} partition {} offset {} cannot be {verb}: {reason}",
-            self.at.topic,
-            self.at.partition,
-            self.pending
-                .first()
-                .map_or(self.at.place.next_offset, |it| it.position.offset),
-        )
+    /// Now and then, so that it costs little.
+    async fn prune(&mut self) {
+        let Session {
+            platform, edition, ..
+        } = &*self.session;
+        let kept = platform.tuning.changes_kept;
+        let to = self.at.place.next_offset - kept;
+        if to - self.pruned_to < kept / 10 {
+            return;
+        }
+        self.pruned_to = to;
+        if let Err(error) = changes::prune(&platform.postgres, edition, &self.at, to).await {
+            tracing::debug!(%error, "old changes were not removed");
+        }
     }
 
-    fn recovered(&mut self) {
-        self.limit = (self.limit * 2).min(MOST_RECORDS);
-        self.backoff.reset();
-        self.session.health.clear(&self.source());
+    fn place_of(&self, offset: i64) -> String {
+        let Start {
+            topic, partition, ..
+        } = &self.at;
+        format!("{topic} partition {partition} offset {offset}")
     }
 
     fn source(&self) -> Source {
         Source::Partition(self.at.topic.clone(), self.at.partition)
     }
-}
-
-/// Terms are offsets, which Kafka counts in `i64`.
-fn term(envelope: &Envelope) -> i64 {
-    i64::try_from(envelope.term).unwrap_or(i64::MAX)
 }
 
 struct Metrics {
@@ -324,23 +393,43 @@ struct Metrics {
     stale: Counter,
     retries: Counter,
     deposed: Counter,
+    foreign: Counter,
+    quarantined: Counter,
+    held: Counter,
+    braked: Counter,
+    in_quarantine: Gauge,
 }
 
 impl Metrics {
-    fn new(model: &'static str) -> Self {
+    fn new(edition: &Edition, at: &Start) -> Self {
+        let model = edition.model.clone();
         Self {
-            events: counter!("projector_events_total", "model" => model),
-            batch_size: histogram!("projector_batch_events", "model" => model),
-            batch_seconds: histogram!("projector_batch_seconds", "model" => model),
-            stale: counter!("projector_stale_batches_total", "model" => model),
-            retries: counter!("projector_retries_total", "model" => model),
-            deposed: counter!("projector_deposed_records_total", "model" => model),
+            events: counter!("projector_events_total", "model" => model.clone()),
+            batch_size: histogram!("projector_batch_events", "model" => model.clone()),
+            batch_seconds: histogram!("projector_batch_seconds", "model" => model.clone()),
+            stale: counter!("projector_stale_batches_total", "model" => model.clone()),
+            retries: counter!("projector_retries_total", "model" => model.clone()),
+            deposed: counter!("projector_deposed_records_total", "model" => model.clone()),
+            foreign: counter!("projector_foreign_records_total", "model" => model.clone()),
+            quarantined: counter!("projector_quarantined_total", "model" => model.clone()),
+            held: counter!("projector_held_events_total", "model" => model.clone()),
+            braked: counter!("projector_flood_brakes_total", "model" => model.clone()),
+            in_quarantine: gauge!(
+                "projector_quarantined_streams",
+                "model" => model,
+                "edition" => edition.number.to_string(),
+                "topic" => at.topic.clone(),
+                "partition" => at.partition.to_string(),
+            ),
         }
     }
 
-    fn batch(&self, events: usize, began: Instant) {
-        self.events.increment(events as u64);
-        self.batch_size.record(events as f64);
+    fn batch(&self, batch: &crate::gathering::Batch<'_>, began: Instant) {
+        self.events.increment(batch.event_count as u64);
+        self.quarantined.increment(batch.poisoned.len() as u64);
+        let held: i64 = batch.held.values().map(|held| held.count).sum();
+        self.held.increment(held.unsigned_abs());
+        self.batch_size.record(batch.event_count as f64);
         self.batch_seconds.record(began.elapsed());
     }
 }

@@ -1,50 +1,77 @@
-//! From records to the model's own code: decode, then project.
+//! A read model's code, its event type erased: events are decoded as they come, and written as
+//! rows when their batch is.
 
-use std::marker::PhantomData;
+use std::{marker::PhantomData, sync::Arc};
 
 use event_log::{
     Envelope, Position, Recorded,
     avro::{DecodeError, EventCodec},
-    consume::LogRecord,
-    envelope::EnvelopeError,
 };
 use futures::future::BoxFuture;
+use kernel::StreamId;
 use sqlx::PgConnection;
 
 use crate::{ReadModel, changes::Changes};
 
-/// A read model's code, its event type erased.
+/// What gathers events of a model, one for each partition.
 pub(crate) trait Project: Send + Sync {
-    /// Decodes the records and lets the model write its rows; records of events that it does not
-    /// take are passed over.
-    fn project<'a>(
+    fn gather(self: Arc<Self>) -> Box<dyn Gathered>;
+}
+
+/// Events of one partition in the order of their offsets, decoded and not yet in the rows.
+pub(crate) trait Gathered: Send + Sync {
+    /// Takes an event, or answers `false` for one of a type that the model does not take. One
+    /// that cannot be decoded is given back.
+    fn push(
+        &mut self,
+        envelope: Envelope,
+        position: Position,
+        value: &[u8],
+    ) -> Result<bool, Box<Undecodable>>;
+
+    fn len(&self) -> usize;
+
+    fn envelope(&self, index: usize) -> &Envelope;
+
+    fn offset(&self, index: usize) -> i64;
+
+    /// Lets the model write its rows for these events, and notes what they change.
+    fn write<'a>(
         &'a self,
-        records: &'a [LogRecord],
+        from: usize,
+        to: usize,
         db: &'a mut PgConnection,
-    ) -> BoxFuture<'a, Result<(), ProjectError>>;
+    ) -> BoxFuture<'a, Result<(), sqlx::Error>>;
+
+    /// Forgets the first so many.
+    fn drop_first(&mut self, count: usize);
+
+    /// Forgets this one and what comes after it of its stream.
+    fn drop_stream_from(&mut self, index: usize);
 }
 
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ProjectError {
-    #[error("record {index} of the batch cannot be read")]
-    Unreadable {
-        index: usize,
-        #[source]
-        source: Unreadable,
-    },
-    #[error("the rows cannot be written")]
-    Rows(#[source] sqlx::Error),
+/// An event in no form that we know.
+#[derive(Debug)]
+pub(crate) struct Undecodable {
+    pub(crate) envelope: Envelope,
+    pub(crate) error: DecodeError,
 }
 
-/// A record that is no event of ours, or not in a form that we know.
-#[derive(Clone, Debug, thiserror::Error)]
-pub(crate) enum Unreadable {
-    #[error("it was not written by Annals: {0}")]
-    Foreign(EnvelopeError),
-    #[error("{0}")]
-    Event(DecodeError),
+/// The part that differs from model to model.
+pub(crate) trait Code: Send + Sync + 'static {
+    type Event: Send + Sync;
+
+    /// `None` for an event of a type that the model does not take.
+    fn decode(&self, event_type: &str, value: &[u8]) -> Result<Option<Self::Event>, DecodeError>;
+
+    /// At least one event, all of one partition.
+    fn write(
+        events: &[Recorded<Self::Event>],
+        db: &mut PgConnection,
+    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 }
 
+/// What an author wrote.
 pub(crate) struct Projection<M: ReadModel> {
     codec: EventCodec<M::Event>,
     model: PhantomData<M>,
@@ -57,59 +84,108 @@ impl<M: ReadModel> Projection<M> {
             model: PhantomData,
         }
     }
+}
 
-    fn decode(&self, records: &[LogRecord]) -> Result<Vec<Recorded<M::Event>>, ProjectError> {
-        let mut events = Vec::with_capacity(records.len());
-        for (index, record) in records.iter().enumerate() {
-            let unreadable = |source| ProjectError::Unreadable { index, source };
-            let envelope = match &record.envelope {
-                Ok(envelope) => envelope,
-                Err(error) => return Err(unreadable(Unreadable::Foreign(error.clone()))),
-            };
-            let decoded = self
-                .codec
-                .decode(&envelope.event_type, &record.value)
-                .map_err(|error| unreadable(Unreadable::Event(error)))?;
-            if let Some(event) = decoded {
-                events.push(Recorded {
-                    envelope: envelope.clone(),
-                    position: record.position.clone(),
-                    event,
-                });
+impl<M: ReadModel> Code for Projection<M> {
+    type Event = M::Event;
+
+    fn decode(&self, event_type: &str, value: &[u8]) -> Result<Option<M::Event>, DecodeError> {
+        self.codec.decode(event_type, value)
+    }
+
+    async fn write(
+        events: &[Recorded<M::Event>],
+        db: &mut PgConnection,
+    ) -> Result<(), sqlx::Error> {
+        M::project(events, &mut *db).await?;
+        let mut changes = Changes::default();
+        for event in events {
+            if let Some(key) = M::changed_key(event) {
+                let Envelope {
+                    stream, version, ..
+                } = &event.envelope;
+                changes.push(stream, version.0, key.into_owned(), &event.position);
             }
         }
-        Ok(events)
+        let Position {
+            topic, partition, ..
+        } = &events[0].position;
+        changes.write(topic, *partition, db).await
     }
 }
 
-impl<M: ReadModel> Project for Projection<M> {
-    fn project<'a>(
-        &'a self,
-        records: &'a [LogRecord],
-        db: &'a mut PgConnection,
-    ) -> BoxFuture<'a, Result<(), ProjectError>> {
-        Box::pin(async move {
-            let events = self.decode(records)?;
-            let Some(first) = events.first() else {
-                return Ok(());
-            };
-            let mut changes = Changes::default();
-            for event in &events {
-                if let Some(key) = M::changed_key(event) {
-                    let Envelope {
-                        stream, version, ..
-                    } = &event.envelope;
-                    changes.push(stream, version.0, key.into_owned(), &event.position);
-                }
-            }
-            let Position {
-                topic, partition, ..
-            } = &first.position;
-            let written = async {
-                M::project(&events, &mut *db).await?;
-                changes.write(topic, *partition, db).await
-            };
-            written.await.map_err(ProjectError::Rows)
+impl<C: Code> Project for C {
+    fn gather(self: Arc<Self>) -> Box<dyn Gathered> {
+        Box::new(Events {
+            code: self,
+            events: Vec::new(),
         })
+    }
+}
+
+struct Events<C: Code> {
+    code: Arc<C>,
+    events: Vec<Recorded<C::Event>>,
+}
+
+impl<C: Code> Gathered for Events<C> {
+    fn push(
+        &mut self,
+        envelope: Envelope,
+        position: Position,
+        value: &[u8],
+    ) -> Result<bool, Box<Undecodable>> {
+        match self.code.decode(&envelope.event_type, value) {
+            Ok(Some(event)) => {
+                self.events.push(Recorded {
+                    envelope,
+                    position,
+                    event,
+                });
+                Ok(true)
+            }
+            Ok(None) => Ok(false),
+            Err(error) => Err(Box::new(Undecodable { envelope, error })),
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    fn envelope(&self, index: usize) -> &Envelope {
+        &self.events[index].envelope
+    }
+
+    fn offset(&self, index: usize) -> i64 {
+        self.events[index].position.offset
+    }
+
+    fn write<'a>(
+        &'a self,
+        from: usize,
+        to: usize,
+        db: &'a mut PgConnection,
+    ) -> BoxFuture<'a, Result<(), sqlx::Error>> {
+        Box::pin(async move {
+            match &self.events[from..to] {
+                [] => Ok(()),
+                events => C::write(events, db).await,
+            }
+        })
+    }
+
+    fn drop_first(&mut self, count: usize) {
+        self.events.drain(..count);
+    }
+
+    fn drop_stream_from(&mut self, index: usize) {
+        let stream: StreamId = self.events[index].envelope.stream.clone();
+        let mut place = 0;
+        self.events.retain(|event| {
+            let kept = place < index || event.envelope.stream != stream;
+            place += 1;
+            kept
+        });
     }
 }

@@ -27,6 +27,26 @@ pub struct Config {
     /// Let a new version's edition be read as soon as it has caught up, without a comparison:
     /// where nothing else reads or feeds the one before.
     pub swap_unasked: bool,
+    pub tuning: Tuning,
+}
+
+/// What an operator may set about how it works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tuning {
+    /// How many streams of an edition may be quarantined within a minute. When there would be
+    /// more, the edition stops and is not ready: the events will not be at fault.
+    pub quarantined_per_minute: u32,
+    /// For how many records of each partition an edition's table `changes` is kept.
+    pub changes_kept: i64,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            quarantined_per_minute: 10,
+            changes_kept: 100_000,
+        }
+    }
 }
 
 /// The models do not fit the binary that they are in.
@@ -74,6 +94,7 @@ pub fn run(
         generation: config.generation,
         schemas,
         swap_unasked: config.swap_unasked,
+        tuning: config.tuning,
     });
     async move {
         check(&watched, &platform)?;

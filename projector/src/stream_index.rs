@@ -4,12 +4,11 @@
 //! takes the events of every context. It is built, checkpointed and built anew like any other.
 
 use chrono::{DateTime, Utc};
-use event_log::{Envelope, Position, consume::LogRecord};
-use futures::future::BoxFuture;
+use event_log::{Envelope, Position, Recorded, avro::DecodeError};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::projection::{Project, ProjectError, Unreadable};
+use crate::projection::Code;
 
 /// The name of the model; its one table is called `stream_index`.
 pub const STREAM_INDEX: &str = "stream-index";
@@ -42,32 +41,19 @@ pub(crate) const TABLES: &str = r#"
 /// The model's code.
 pub(crate) struct StreamIndex;
 
-impl Project for StreamIndex {
-    fn project<'a>(
-        &'a self,
-        records: &'a [LogRecord],
-        db: &'a mut PgConnection,
-    ) -> BoxFuture<'a, Result<(), ProjectError>> {
-        Box::pin(async move {
-            let Some(first) = records.first() else {
-                return Ok(());
-            };
-            let mut rows = Rows::default();
-            for (index, record) in records.iter().enumerate() {
-                match &record.envelope {
-                    Ok(envelope) => rows.push(envelope, &record.position),
-                    Err(error) => {
-                        return Err(ProjectError::Unreadable {
-                            index,
-                            source: Unreadable::Foreign(error.clone()),
-                        });
-                    }
-                }
-            }
-            rows.write(&first.position, db)
-                .await
-                .map_err(ProjectError::Rows)
-        })
+impl Code for StreamIndex {
+    type Event = ();
+
+    fn decode(&self, _: &str, _: &[u8]) -> Result<Option<()>, DecodeError> {
+        Ok(Some(()))
+    }
+
+    async fn write(events: &[Recorded<()>], db: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let mut rows = Rows::default();
+        for event in events {
+            rows.push(&event.envelope, &event.position);
+        }
+        rows.write(&events[0].position, db).await
     }
 }
 

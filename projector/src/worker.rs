@@ -1,7 +1,7 @@
 //! One edition of a model: finds its place, reads from there, and starts anew when that ends.
 
 use std::{
-    panic::AssertUnwindSafe,
+    panic::{AssertUnwindSafe, resume_unwind},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,16 +15,13 @@ use event_log::{
     schemas::ContextSchemas,
     topics::Generation,
 };
-use futures::{
-    FutureExt,
-    future::{BoxFuture, select_all},
-};
+use futures::FutureExt;
 use sqlx::PgPool;
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Model,
+    Model, Tuning,
     backoff::Backoff,
     checkpoint::{self, CheckpointError, Start},
     failure::chain,
@@ -32,6 +29,7 @@ use crate::{
     partition::PartitionWorker,
     progress::Progress,
     projection::Project,
+    quarantine,
     read_side::Edition,
 };
 
@@ -46,6 +44,7 @@ pub(crate) struct Platform {
     pub(crate) generation: Generation,
     pub(crate) schemas: Vec<ContextSchemas>,
     pub(crate) swap_unasked: bool,
+    pub(crate) tuning: Tuning,
 }
 
 /// A model at work, from finding its place until that turns out to be wrong.
@@ -80,6 +79,12 @@ pub(crate) enum SessionError {
     Consume(#[from] ConsumeError),
     #[error("the checkpoint of {topic} partition {partition} was set back")]
     SetBack { topic: String, partition: i32 },
+    #[error("somebody else projects {topic} partition {partition}")]
+    Overtaken { topic: String, partition: i32 },
+    #[error("a stream was let out of quarantine")]
+    Released,
+    #[error("failed to look up what is in quarantine")]
+    Quarantine(#[source] sqlx::Error),
     #[error("edition {edition} of {model} was dropped")]
     Dropped { model: &'static str, edition: i32 },
     #[error("the code of {model} has a bug: {message}")]
@@ -110,7 +115,11 @@ pub(crate) async fn keep_up(
                 message: message_of(&*panic).into(),
             },
         };
-        health.start_over(chain(&error));
+        if error.is_trouble() {
+            health.start_over(chain(&error));
+        } else {
+            tracing::debug!(model = model.name, "starting anew: {error}");
+        }
         if began.elapsed() > LASTING {
             backoff.reset();
         }
@@ -210,13 +219,25 @@ async fn project_all(
     starts: Vec<Start>,
     feeds: Vec<PartitionFeed>,
 ) -> SessionError {
-    let partitions = starts.into_iter().zip(feeds).enumerate();
-    let workers = partitions.map(|(index, (start, feed))| {
-        let worker = PartitionWorker::new(session.clone(), index, feed, start);
-        Box::pin(worker.run()) as BoxFuture<'_, SessionError>
-    });
-    let (error, ..) = select_all(workers).await;
-    error
+    // Tasks of their own: several partitions are decoded at the same time.
+    let mut workers = JoinSet::new();
+    for (index, (start, feed)) in starts.into_iter().zip(feeds).enumerate() {
+        let Session {
+            platform, edition, ..
+        } = &**session;
+        let quarantined = match quarantine::load(&platform.postgres, edition, &start).await {
+            Ok(quarantined) => quarantined,
+            Err(error) => return SessionError::Quarantine(error),
+        };
+        let worker = PartitionWorker::new(session.clone(), index, feed, start, quarantined);
+        workers.spawn(worker.run());
+    }
+    match workers.join_next().await {
+        Some(Ok(error)) => error,
+        Some(Err(ended)) if ended.is_panic() => resume_unwind(ended.into_panic()),
+        // No partition is ours.
+        Some(Err(_)) | None => std::future::pending().await,
+    }
 }
 
 /// Tells whether Kafka is there, and how far we are behind.
@@ -260,6 +281,13 @@ impl Platform {
     pub(crate) fn schemas_of(&self, model: &Model) -> Vec<&ContextSchemas> {
         let taken = |schemas: &&ContextSchemas| model.contexts.contain(schemas.context());
         self.schemas.iter().filter(taken).collect()
+    }
+}
+
+impl SessionError {
+    /// Whether it keeps the edition from going on; otherwise it goes on from another place.
+    fn is_trouble(&self) -> bool {
+        !matches!(self, Self::Overtaken { .. } | Self::Released)
     }
 }
 

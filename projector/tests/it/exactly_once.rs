@@ -77,7 +77,8 @@ async fn a_stale_worker_writes_nothing() {
     running.ready().await;
     // The other worker is this test: it has the checkpoint's row, and moves it past the event.
     let mut other = world.postgres.begin().await.unwrap();
-    sqlx::query("update annals.checkpoints set next_offset = next_offset + 2")
+    sqlx::query("update annals.checkpoints set next_offset = next_offset + 2 where partition = $1")
+        .bind(log.partition_of("a"))
         .execute(&mut *other)
         .await
         .unwrap();

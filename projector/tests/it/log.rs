@@ -19,6 +19,16 @@ pub struct Log {
     shards: Vec<Shard>,
 }
 
+/// What lies in the log for a stream.
+#[derive(Clone, Debug)]
+pub enum Piece {
+    Event(Note),
+    /// Of this type, and with a value of any bytes.
+    Raw(&'static str, Vec<u8>),
+    /// Its headers are gone but for one, and the key.
+    Damaged,
+}
+
 struct Shard {
     appender: Appender,
     /// Offset after the last event.
@@ -112,6 +122,46 @@ impl Log {
         self.append_values(term, stream, &values).await
     }
 
+    /// One batch of events of several streams, all of one partition; answers the first's offset.
+    pub async fn append_mixed(&mut self, events: &[(String, Piece)]) -> i64 {
+        let partition = self.partition_of(&events[0].0);
+        let term = self.shards[partition as usize].term;
+        let mut batch = BatchBuilder::default();
+        for (stream, piece) in events {
+            assert_eq!(self.partition_of(stream), partition);
+            let stream = id(stream);
+            let meta = meta(&stream);
+            let key = stream.as_str().as_bytes();
+            let headers =
+                CommandHeaders::new(&meta, "/annals/notes", Fingerprint([0; 16]), None, 1, term);
+            let mut value = Vec::new();
+            let event_type = match piece {
+                Piece::Event(event) => self.codec.encode(event, &mut value).unwrap().to_owned(),
+                Piece::Raw(event_type, raw) => {
+                    value.extend_from_slice(raw);
+                    (*event_type).to_owned()
+                }
+                Piece::Damaged => {
+                    batch.push(key, Some(b"?"), |headers| headers.put("annals_term", b"1"));
+                    continue;
+                }
+            };
+            batch.push(key, Some(&value), |writer| {
+                headers.write(writer, &event_type, StreamVersion(1), 0);
+            });
+        }
+        self.shards[partition as usize].append(batch).await
+    }
+
+    /// What is left of an event that names no stream.
+    pub async fn append_nameless(&mut self, partition: i32) -> i64 {
+        let mut batch = BatchBuilder::default();
+        batch.push(b"?", Some(b"?"), |headers| {
+            headers.put("annals_term", b"1");
+        });
+        self.shards[partition as usize].append(batch).await
+    }
+
     /// A record that is not ours.
     pub async fn append_foreign(&mut self, partition: i32) -> i64 {
         let mut batch = BatchBuilder::default();
@@ -126,15 +176,7 @@ impl Log {
         values: &[(String, Vec<u8>)],
     ) -> i64 {
         let stream = id(stream);
-        let meta = Meta {
-            stream: stream.clone(),
-            tenant: Tenant::default(),
-            actor: Actor::User("ada".into()),
-            at: "2026-11-21T10:00:00Z".parse().unwrap(),
-            command_id: CommandId::parse("key").unwrap(),
-            correlation_id: Uuid::nil(),
-            causation_id: None,
-        };
+        let meta = meta(&stream);
         let fingerprint = Fingerprint([0; 16]);
         let headers = CommandHeaders::new(
             &meta,
@@ -161,6 +203,18 @@ impl Shard {
         let base_offset = self.appender.append(batch).await.unwrap();
         self.end = Some(self.appender.next_offset());
         base_offset
+    }
+}
+
+fn meta(stream: &StreamId) -> Meta {
+    Meta {
+        stream: stream.clone(),
+        tenant: Tenant::default(),
+        actor: Actor::User("ada".into()),
+        at: "2026-11-21T10:00:00Z".parse().unwrap(),
+        command_id: CommandId::parse("key").unwrap(),
+        correlation_id: Uuid::nil(),
+        causation_id: None,
     }
 }
 

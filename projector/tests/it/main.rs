@@ -9,6 +9,7 @@ mod log;
 mod models;
 mod outages;
 mod poison;
+mod quarantine;
 mod rebuild;
 mod straight_fold;
 mod world;

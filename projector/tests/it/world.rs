@@ -10,7 +10,8 @@ use event_log::{
     topics::{Generation, Purpose, TopicOptions, ensure_topic},
 };
 use projector::{
-    Config, Model,
+    Config, Model, Tuning,
+    quarantine::{self, Desk, QuarantinedStream},
     read_side::{Edition, active_edition, checkpoint},
 };
 use service_kit::{Readiness, SecretUrl};
@@ -109,14 +110,15 @@ impl World {
     }
 
     pub fn start(&self, models: Vec<Model>) -> Running {
+        self.start_with(Tuning::default(), models)
+    }
+
+    pub fn start_with(&self, tuning: Tuning, models: Vec<Model>) -> Running {
         let readiness = Readiness::new();
         let stop = CancellationToken::new();
         let config = Config {
-            cluster: self.cluster.clone(),
-            postgres: self.postgres.clone(),
-            registry: self.registry.clone(),
-            generation: self.generation.clone(),
-            swap_unasked: self.swap_unasked,
+            tuning,
+            ..self.config()
         };
         let run = projector::run(config, models, vec![schemas()], &readiness, stop.clone());
         let task = tokio::spawn(async { run.await.unwrap() });
@@ -125,6 +127,36 @@ impl World {
             stop,
             task,
         }
+    }
+
+    fn config(&self) -> Config {
+        Config {
+            cluster: self.cluster.clone(),
+            postgres: self.postgres.clone(),
+            registry: self.registry.clone(),
+            generation: self.generation.clone(),
+            swap_unasked: self.swap_unasked,
+            tuning: Tuning::default(),
+        }
+    }
+
+    /// Where an operator lets streams go.
+    pub fn desk(&self, models: Vec<Model>) -> Desk {
+        Desk {
+            config: self.config(),
+            models,
+            schemas: vec![schemas()],
+        }
+    }
+
+    /// What is in quarantine, by stream.
+    pub async fn quarantined(&self) -> Vec<QuarantinedStream> {
+        // Before the migration there is no table to ask.
+        let mut all = quarantine::list(&self.postgres, None)
+            .await
+            .unwrap_or_default();
+        all.sort_by(|one, other| one.stream.cmp(&other.stream));
+        all
     }
 
     /// Waits until the active edition has projected everything that is in the log.
