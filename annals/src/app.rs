@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     context::Context,
     demo::{Demo, DemoFuture},
+    quarantine::{self, QuarantineVerb, QuarantineVerbError},
     roles::{self, RoleError},
     schema,
     settings::{Settings, SettingsError},
@@ -62,6 +63,9 @@ enum Verb {
     /// Work with event schemas
     #[command(subcommand)]
     Schema(SchemaVerb),
+    /// See to streams that read models cannot project
+    #[command(subcommand)]
+    Quarantine(QuarantineVerb),
     /// Show who serves which shard, and how it is
     Shards(ShardsArgs),
     /// Issue a bearer token with the development key
@@ -92,6 +96,10 @@ enum AppError {
     Registry(#[from] event_log::registry::RegistryError),
     #[error(transparent)]
     Shards(#[from] ShardsError),
+    #[error(transparent)]
+    Quarantine(#[from] QuarantineVerbError),
+    #[error("not everything could be let go")]
+    StillInQuarantine,
     #[error("this binary has no demo story")]
     NoStory,
 }
@@ -145,6 +153,11 @@ impl App {
             Verb::Shards(args) => {
                 println(&shards::show(&settings, args).await?);
                 Ok(())
+            }
+            Verb::Quarantine(verb) => {
+                let told = quarantine::perform(&settings, &mut contexts, verb).await?;
+                println(&told.text);
+                told.gone.then_some(()).ok_or(AppError::StillInQuarantine)
             }
             Verb::Down { wipe: _ } => Ok(dev_stack::wipe(&settings.data)?),
             Verb::Schema(SchemaVerb::Register) => register(&settings, &contexts).await,

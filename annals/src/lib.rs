@@ -8,12 +8,14 @@ mod app;
 mod context;
 mod demo;
 pub mod http;
+mod quarantine;
 pub mod query;
 pub mod read_model;
 mod roles;
 mod schema;
 mod settings;
 mod shards;
+mod table;
 mod token;
 mod up;
 
