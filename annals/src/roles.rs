@@ -54,13 +54,25 @@ pub(crate) async fn registry(
     settings: &Settings,
     shutdown: CancellationToken,
 ) -> Result<Role, RoleError> {
+    let own = settings.schema_registry.clone();
     let config = schema_registry::Config {
-        address: settings.schema_registry.address.clone(),
+        address: own.address,
         postgres: settings.postgres()?.clone(),
-        max_connections: settings.schema_registry.connections,
-        ..Default::default()
+        max_connections: own.connections,
+        max_body_bytes: own.max_body_bytes,
+        users: own.users,
+        anonymous: own.anonymous,
     };
-    let service = schema_registry::Service::bind(config).await?;
+    let mut service = schema_registry::Service::bind(config)
+        .await?
+        .accept_tokens(settings.verifier()?);
+    if settings.kafka.is_some() {
+        service = service.write_to(schema_registry::TopicConfig {
+            cluster: settings.kafka()?,
+            name: own.topic,
+            options: settings.topics(),
+        })?;
+    }
     Ok(Role {
         name: "registry",
         address: service.address(),

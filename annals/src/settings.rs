@@ -145,6 +145,16 @@ impl Default for QuerySettings {
 pub struct RegistrySettings {
     pub address: String,
     pub connections: u32,
+    /// Longest request that is accepted, in bytes.
+    pub max_body_bytes: usize,
+    /// Who logs in with a name and a password, and may `read` or `write`. Tokens are accepted as
+    /// everywhere, with the roles `registry-read` and `registry-write`.
+    pub users: Vec<schema_registry::User>,
+    /// What is allowed to those who say nothing about themselves, `read` or `write`: nothing,
+    /// unless it is set. `annals up` lets everybody on this machine write.
+    pub anonymous: Option<schema_registry::Role>,
+    /// Where each change is written to, when Kafka is configured, before it is answered.
+    pub topic: String,
 }
 
 impl Default for RegistrySettings {
@@ -153,6 +163,10 @@ impl Default for RegistrySettings {
         Self {
             address: defaults.address,
             connections: defaults.max_connections,
+            max_body_bytes: defaults.max_body_bytes,
+            users: defaults.users,
+            anonymous: defaults.anonymous,
+            topic: schema_registry::TopicConfig::DEFAULT_NAME.into(),
         }
     }
 }

@@ -75,6 +75,8 @@ async fn serve(
 ) -> Result<(), UpError> {
     let mut roles = JoinSet::new();
     if settings.registry.is_none() {
+        let anonymous = &mut settings.schema_registry.anonymous;
+        anonymous.get_or_insert(schema_registry::Role::Write);
         let registry = roles::registry(&settings, shutdown.clone()).await?;
         settings.registry = Some(format!("http://{}", registry.address));
         roles.spawn(registry.serve());

@@ -54,6 +54,7 @@ impl World {
         let registry = schema_registry::Service::bind(schema_registry::Config {
             address: "127.0.0.1:0".into(),
             postgres: SecretUrl::new(&postgres),
+            anonymous: Some(schema_registry::Role::Write),
             ..Default::default()
         })
         .await?;

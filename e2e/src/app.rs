@@ -79,6 +79,8 @@ impl TestApp {
             ("LOG__FORMAT", "json".into()),
             ("COMMANDS__ANSWER_WITHIN_MS", "3000".into()),
             ("SCHEMA_REGISTRY__ADDRESS", address(&registry)),
+            ("SCHEMA_REGISTRY__ANONYMOUS", "write".into()),
+            ("SCHEMA_REGISTRY__TOPIC", format!("annals.schemas.{}", new_key())),
             ("COMMANDS__ADDRESS", address(&commands)),
             ("PROJECTOR__ADDRESS", address(&projector)),
             ("QUERIES__ADDRESS", address(&queries)),

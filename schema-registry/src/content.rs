@@ -6,34 +6,44 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use sqlx::types::Json;
+use sqlx::PgConnection;
+use utoipa::ToSchema;
+use uuid::Uuid;
 
 use crate::avro::{AvroSchema, push_sorted};
+use crate::contract::{Metadata, RuleSet};
 use crate::error::Error;
-use crate::level::Earlier;
 use crate::offload;
+use crate::references::{self, Reference};
+use crate::settings::Settings;
+use crate::store::StoredSchema;
+use crate::subject::Subject;
 
 /// A schema as it comes in a request. What else a client sends beside it is not for us.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Submitted {
     #[serde(default)]
     pub schema: Option<String>,
     /// `AVRO` if absent; nothing else is known yet.
     pub schema_type: Option<String>,
-    pub references: Option<Vec<Value>>,
+    #[schema(value_type = Option<Vec<Reference>>)]
+    pub references: Option<Value>,
+    #[schema(value_type = Option<Metadata>)]
     pub metadata: Option<Value>,
+    #[schema(value_type = Option<RuleSet>)]
     pub rule_set: Option<Value>,
-    /// An id or version that the client wants the schema to have, which is for imports.
+    /// The id that the schema has elsewhere: for imports.
     pub id: Option<i64>,
+    /// The version that it is to become, and no other.
     pub version: Option<i64>,
 }
 
 /// A submitted schema that has been read and found valid.
 #[derive(Clone, Debug)]
-pub struct Candidate {
-    pub(crate) avro: Arc<AvroSchema>,
-    pub(crate) content: Content,
+pub(crate) struct Candidate {
+    pub avro: Arc<AvroSchema>,
+    pub content: Content,
 }
 
 /// The content of a schema as it is stored.
@@ -41,54 +51,51 @@ pub struct Candidate {
 pub(crate) struct Content {
     /// Canonical text.
     pub schema: String,
-    pub references: Value,
-    pub metadata: Option<Value>,
-    pub rule_set: Option<Value>,
+    /// The canonical text without references, where it has any.
+    pub resolved: Option<String>,
+    pub references: Vec<Reference>,
+    pub metadata: Option<Metadata>,
+    pub rule_set: Option<RuleSet>,
 }
 
+pub(crate) type Fingerprint = [u8; 32];
+
 impl Candidate {
-    pub async fn read(submitted: Submitted) -> Result<Self, Error> {
+    /// Reads what was submitted for the subject. What it refers to is looked for beside it.
+    pub async fn read(
+        connection: &mut PgConnection,
+        subject: &Subject,
+        submitted: Submitted,
+    ) -> Result<Self, Error> {
         if let Some(other) = submitted.schema_type.filter(|name| name != "AVRO") {
             let other: String = other.chars().take(100).collect();
             return Err(Error::UnsupportedSchema(format!(
                 "schema type {other} is not supported, AVRO is"
             )));
         }
-        if submitted
-            .references
-            .is_some_and(|references| !references.is_empty())
-        {
-            return Err(Error::UnsupportedSchema(
-                "references are not supported yet".to_owned(),
-            ));
-        }
-        let metadata = submitted.metadata.filter(|metadata| !metadata.is_null());
-        if metadata
-            .as_ref()
-            .is_some_and(|metadata| !metadata.is_object())
-        {
-            return Err(Error::UnsupportedSchema(
-                "metadata is not an object".to_owned(),
-            ));
-        }
-        let rule_set = submitted.rule_set.filter(|rules| !rules.is_null());
-        rule_set.as_ref().map_or(Ok(()), check_rule_set)?;
-        if [&metadata, &rule_set].into_iter().flatten().any(has_nul) {
-            return Err(Error::UnsupportedSchema(
-                "metadata and rules must not contain U+0000".to_owned(),
-            ));
-        }
+        let not_null = |value: &Value| !value.is_null();
+        let metadata = submitted.metadata.filter(not_null);
+        let metadata = metadata.map(Metadata::from_request).transpose()?;
+        let rule_set = submitted.rule_set.filter(not_null);
+        let rule_set = rule_set.map(RuleSet::from_request).transpose()?;
+        let mut references = references::from_request(submitted.references)?;
+        let referenced = references::resolve(connection, subject, &mut references).await?;
         let text = submitted.schema.filter(|text| !text.trim().is_empty());
         let text =
             text.ok_or_else(|| Error::UnsupportedSchema("the schema is empty".to_owned()))?;
-        let (schema, avro) = offload::run(text.len(), move || {
-            AvroSchema::parse(&text).map(|avro| (avro.canonical(), avro))
+        let bytes = text.len() + referenced.iter().map(String::len).sum::<usize>();
+        let (schema, resolved, avro) = offload::run(bytes, move || {
+            AvroSchema::parse_with(&referenced, &text).map(|avro| {
+                let resolved = (!referenced.is_empty()).then(|| avro.resolved());
+                (avro.canonical(), resolved, avro)
+            })
         })
         .await?
         .map_err(Error::InvalidSchema)?;
         let content = Content {
             schema,
-            references: Value::Array(Vec::new()),
+            resolved,
+            references,
             metadata,
             rule_set,
         };
@@ -101,73 +108,96 @@ impl Candidate {
 
 impl Content {
     /// Equal for contents that are the same in everything.
-    pub fn fingerprint(&self) -> [u8; 32] {
-        let mut text = self.identifying_text();
-        for part in [&self.metadata, &self.rule_set] {
+    pub fn fingerprint(&self) -> Fingerprint {
+        let references = to_json(&self.references);
+        let metadata = self.metadata.as_ref().map(to_json);
+        hash(&self.schema, &references, Some((metadata, self.rules())))
+    }
+
+    /// Equal for contents of which one can be looked up by the other: the same with all references
+    /// resolved, whatever they say of their own version.
+    pub fn lookup_fingerprint(&self) -> Fingerprint {
+        let metadata = self.metadata.clone().and_then(Metadata::without_version);
+        let metadata = metadata.as_ref().map(to_json);
+        hash(
+            self.text(),
+            &no_references(),
+            Some((metadata, self.rules())),
+        )
+    }
+
+    /// Equal for contents that differ in metadata, rule set and in what is by reference at most.
+    pub fn schema_fingerprint(&self) -> Fingerprint {
+        hash(self.text(), &no_references(), None)
+    }
+
+    /// The fingerprint as a name that fits everywhere.
+    pub fn guid(&self) -> Uuid {
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&self.fingerprint()[..16]);
+        Uuid::from_bytes(bytes)
+    }
+
+    /// Completes metadata and rule set: what the settings give to everybody, under what the schema
+    /// says itself (or the version before it, if it says nothing), under what the settings insist on.
+    pub fn complete(&mut self, settings: &Settings, previous: Option<&StoredSchema>) {
+        let metadata = self.metadata.take();
+        let metadata = metadata.or_else(|| previous?.metadata.as_deref().cloned());
+        let metadata = Metadata::merge(settings.default_metadata.clone(), metadata);
+        self.metadata = Metadata::merge(metadata, settings.override_metadata.clone());
+        let rules = self.rule_set.take();
+        let rules = rules.or_else(|| previous?.rule_set.as_deref().cloned());
+        let rules = RuleSet::merge(settings.default_rule_set.clone(), rules);
+        self.rule_set = RuleSet::merge(rules, settings.override_rule_set.clone());
+    }
+
+    fn text(&self) -> &str {
+        self.resolved.as_deref().unwrap_or(&self.schema)
+    }
+
+    fn rules(&self) -> Option<Value> {
+        self.rule_set.as_ref().map(to_json)
+    }
+}
+
+/// Line by line: none of the parts contains a line feed outside of an escape.
+fn hash(
+    schema: &str,
+    references: &Value,
+    contract: Option<(Option<Value>, Option<Value>)>,
+) -> Fingerprint {
+    let mut text = format!("AVRO\n{schema}\n");
+    push_sorted(&mut text, references);
+    if let Some((metadata, rules)) = contract {
+        for part in [metadata, rules] {
             text.push('\n');
-            push_sorted(&mut text, part.as_ref().unwrap_or(&Value::Null));
-        }
-        Sha256::digest(text).into()
-    }
-
-    /// Equal for contents that differ in metadata and rule set at most.
-    pub fn schema_fingerprint(&self) -> [u8; 32] {
-        Sha256::digest(self.identifying_text()).into()
-    }
-
-    /// Takes metadata and rule set from the version before where it has none itself.
-    pub fn inherit(&mut self, previous: &Earlier) {
-        if self.metadata.is_none() {
-            self.metadata = previous
-                .metadata
-                .as_ref()
-                .map(|Json(metadata)| metadata.clone());
-        }
-        if self.rule_set.is_none() {
-            self.rule_set = previous.rule_set.as_ref().map(|Json(rules)| rules.clone());
+            push_sorted(&mut text, &part.unwrap_or_default());
         }
     }
-
-    /// Line by line: none of the parts contains a line feed outside of an escape.
-    fn identifying_text(&self) -> String {
-        let mut text = format!("AVRO\n{}\n", self.schema);
-        push_sorted(&mut text, &self.references);
-        text
-    }
+    Sha256::digest(text).into()
 }
 
-/// Postgres cannot hold this character in `jsonb`.
-fn has_nul(value: &Value) -> bool {
-    match value {
-        Value::String(text) => text.contains('\0'),
-        Value::Array(items) => items.iter().any(has_nul),
-        Value::Object(object) => object
-            .iter()
-            .any(|(key, value)| key.contains('\0') || has_nul(value)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
-    }
+/// Over JSON with sorted keys.
+pub(crate) fn hash_json(value: &(impl serde::Serialize + ?Sized)) -> Fingerprint {
+    let mut text = String::new();
+    push_sorted(&mut text, &to_json(value));
+    Sha256::digest(text).into()
 }
 
-/// The form of Confluent's data contracts, as far as the registry cares: who executes the rules
-/// judges the rest.
-fn check_rule_set(rule_set: &Value) -> Result<(), Error> {
-    let object = rule_set
-        .as_object()
-        .ok_or(Error::InvalidRuleSet("it is not an object"))?;
-    for kind in ["domainRules", "migrationRules", "encodingRules"] {
-        let rules = match object.get(kind) {
-            None | Some(Value::Null) => continue,
-            Some(rules) => rules
-                .as_array()
-                .ok_or(Error::InvalidRuleSet("rules are not in an array"))?,
-        };
-        if rules.iter().any(|rule| {
-            rule.get("name")
-                .and_then(Value::as_str)
-                .is_none_or(str::is_empty)
-        }) {
-            return Err(Error::InvalidRuleSet("a rule has no name"));
-        }
+pub(crate) fn hex(fingerprint: &Fingerprint) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::with_capacity(64);
+    for byte in fingerprint {
+        // Writing into a text does not fail.
+        let _ = write!(text, "{byte:02x}");
     }
-    Ok(())
+    text
+}
+
+fn no_references() -> Value {
+    Value::Array(Vec::new())
+}
+
+fn to_json(part: &(impl serde::Serialize + ?Sized)) -> Value {
+    serde_json::to_value(part).expect("texts, numbers and lists of them have a form in JSON")
 }

@@ -5,13 +5,11 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use sqlx::types::Json;
+use utoipa::ToSchema;
 
 use crate::avro::{AvroSchema, Incompatibility, IncompatibilityKind, TooComplex, can_read};
-use crate::store::{StoredSchema, SubjectVersion};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Level {
     None,
@@ -26,33 +24,18 @@ pub enum Level {
 }
 
 /// One version that a subject has already.
-#[derive(Debug, sqlx::FromRow)]
+#[derive(Debug)]
 pub(crate) struct Earlier {
     pub version: i32,
     pub schema: String,
-    pub metadata: Option<Json<Value>>,
-    pub rule_set: Option<Json<Value>>,
+    /// The texts of what it refers to, each behind those that it needs itself.
+    pub referenced: Vec<String>,
 }
 
-impl From<SubjectVersion> for Earlier {
-    fn from(version: SubjectVersion) -> Self {
-        let SubjectVersion {
-            version,
-            stored:
-                StoredSchema {
-                    schema,
-                    metadata,
-                    rule_set,
-                    ..
-                },
-            ..
-        } = version;
-        Self {
-            version,
-            schema,
-            metadata,
-            rule_set,
-        }
+impl Earlier {
+    pub fn bytes(&self) -> usize {
+        let referenced: usize = self.referenced.iter().map(String::len).sum();
+        self.schema.len() + referenced
     }
 }
 
@@ -100,7 +83,7 @@ impl Level {
             &earlier[..earlier.len().min(1)]
         };
         for one in heard {
-            let mut objections = self.differences(candidate, &one.schema)?;
+            let mut objections = self.differences(candidate, one)?;
             if !objections.is_empty() {
                 objections.push(format!("{{oldSchemaVersion: {}}}", one.version));
                 objections.push(format!("{{oldSchema: '{}'}}", one.schema));
@@ -113,14 +96,18 @@ impl Level {
         Ok(Vec::new())
     }
 
-    fn differences(self, candidate: &AvroSchema, earlier: &str) -> Result<Vec<String>, TooComplex> {
+    fn differences(
+        self,
+        candidate: &AvroSchema,
+        earlier: &Earlier,
+    ) -> Result<Vec<String>, TooComplex> {
         let (backward, forward) = match self {
             Self::None => return Ok(Vec::new()),
             Self::Backward | Self::BackwardTransitive => (true, false),
             Self::Forward | Self::ForwardTransitive => (false, true),
             Self::Full | Self::FullTransitive => (true, true),
         };
-        let Ok(earlier) = AvroSchema::parse(earlier) else {
+        let Ok(earlier) = AvroSchema::parse_with(&earlier.referenced, &earlier.schema) else {
             return Ok(vec!["the earlier schema is not valid".to_owned()]);
         };
         let mut differences = Vec::new();

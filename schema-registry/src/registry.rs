@@ -1,30 +1,68 @@
 //! What the registry does, each use case once: the routes call these, and so may a program that
 //! has the registry inside of it.
+//!
+//! Here is what is asked; `change` is the way that all changes take, `registering`, `deleting`,
+//! `configuring` and `mending` are the changes.
 
+mod change;
+mod configuring;
+mod deleting;
+mod mending;
+mod registering;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use sqlx::Postgres;
 use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgPool;
+use tokio::sync::Semaphore;
+use uuid::Uuid;
 
 use crate::avro::AvroSchema;
-use crate::content::{Candidate, Submitted};
+use crate::contract::Metadata;
 use crate::error::Error;
-use crate::level::{Earlier, Level};
+use crate::journal::{Journal, RestoreError};
+use crate::memory::{Memory, Question};
 use crate::offload;
-use crate::settings::Settings;
-use crate::store::{Deleted, Page, Place, Registered, StoredSchema, SubjectVersion};
-use crate::store::{deletion, listing, registration, settings};
-use crate::subject::{Subject, VersionNumber};
+use crate::references;
+use crate::store::{Deleted, Page, Place, Prefix, StoredSchema, SubjectVersion, listing, settings};
+use crate::subject::{Scope, Subject, VersionNumber};
 
-/// The schema registry. It keeps nothing but the pool: any number of them may work on one database.
+pub use mending::MendedRules;
+pub use registering::Registered;
+
+/// The schema registry. What counts is in the database: any number of registries may work on one.
 #[derive(Clone, Debug)]
 pub struct Registry {
     pool: PgPool,
+    /// Changes under way: they leave connections to those who only ask.
+    turns: Arc<Semaphore>,
+    /// Where each change is written before it is answered.
+    journal: Option<Journal>,
+    memory: Memory,
 }
 
 impl Registry {
+    /// A registry that keeps everything in the database alone.
     pub fn new(pool: PgPool) -> Self {
-        Self { pool }
+        let most_changes = (pool.options().get_max_connections() as usize * 3 / 4).max(1);
+        Self {
+            pool,
+            turns: Arc::new(Semaphore::new(most_changes)),
+            journal: None,
+            memory: Memory::new(),
+        }
+    }
+
+    /// The same, with a topic that every change is written to before it is answered. It answers
+    /// nothing until [`restore`](Self::restore) has worked once.
+    pub(crate) fn with_journal(self, journal: Journal) -> Self {
+        Self {
+            journal: Some(journal),
+            ..self
+        }
     }
 
     /// Creates the tables or brings them up to date. Instances that start at once wait for one
@@ -43,89 +81,43 @@ impl Registry {
         migrator.run_direct(None, &mut connection, false).await
     }
 
-    /// Makes the schema the newest version of the subject, if it is compatible with the earlier
-    /// ones at the subject's level. A schema that the subject has already stays what it is.
-    ///
-    /// A schema without metadata or rules takes those of the version before it.
-    pub async fn register(
-        &self,
-        subject: &Subject,
-        submitted: Submitted,
-    ) -> Result<Registered, Error> {
-        if [submitted.id, submitted.version]
-            .into_iter()
-            .flatten()
-            .any(|number| number > 0)
-        {
-            return Err(Error::NotInImportMode(subject.clone()));
-        }
-        let mut candidate = Candidate::read(submitted).await?;
-        if let Some(registered) =
-            registration::find_registered(&self.pool, subject, &candidate.content).await?
-        {
-            return Ok(registered);
-        }
-        let mut transaction = self.pool.begin().await?;
-        registration::lock_subject(&mut transaction, subject).await?;
-        let level = effective_settings(&mut transaction, Some(subject))
-            .await?
-            .level();
-        let earlier =
-            registration::earlier(&mut *transaction, subject, level.is_transitive()).await?;
-        if let Some(previous) = earlier.first() {
-            candidate.content.inherit(previous);
-        }
-        if let Some(registered) =
-            registration::find_registered(&mut *transaction, subject, &candidate.content).await?
-        {
-            return Ok(registered);
-        }
-        let objections = objections(level, &candidate.avro, earlier).await?;
-        if !objections.is_empty() {
-            return Err(Error::Incompatible {
-                subject: subject.clone(),
-                objections,
-            });
-        }
-        let id = registration::intern(&mut transaction, &candidate.content).await?;
-        let version = registration::append_version(&mut transaction, subject, id).await?;
-        transaction.commit().await?;
-        tracing::info!(%subject, version, id, "registered version {version} of {subject} with id {id}");
-        Ok(Registered { id, version })
-    }
-
-    /// The version of the subject that has this schema.
-    pub async fn look_up(
-        &self,
-        subject: &Subject,
-        submitted: Submitted,
-        deleted: Deleted,
-    ) -> Result<SubjectVersion, Error> {
-        let candidate = Candidate::read(submitted).await?;
-        match listing::look_up(&self.pool, subject, &candidate.content, deleted).await? {
-            Some(found) => Ok(found),
-            None => {
-                self.versions(subject, deleted).await?;
-                Err(Error::SchemaNotFound)
-            }
+    /// Brings database and topic to the same state; see [`Journal::restore`].
+    pub(crate) async fn restore(&self) -> Result<(), RestoreError> {
+        match &self.journal {
+            Some(journal) => journal.restore(&self.pool).await,
+            None => Ok(()),
         }
     }
 
     pub async fn subjects(
         &self,
-        prefix: &str,
+        prefix: &Prefix,
         deleted: Deleted,
         page: Page,
     ) -> Result<Vec<String>, Error> {
-        Ok(listing::subjects(&self.pool, prefix, deleted, page).await?)
+        Ok(listing::subjects(&mut *self.connection().await?, prefix, deleted, page).await?)
+    }
+
+    /// The contexts that have subjects; the default one, `.`, always does.
+    pub async fn contexts(&self) -> Result<Vec<String>, Error> {
+        let mut contexts = vec![".".to_owned()];
+        contexts.extend(listing::contexts(&mut *self.connection().await?).await?);
+        Ok(contexts)
     }
 
     /// The numbers of the subject's versions; an error if there are none.
-    pub async fn versions(&self, subject: &Subject, deleted: Deleted) -> Result<Vec<i32>, Error> {
-        match listing::version_numbers(&self.pool, subject, deleted).await? {
-            versions if versions.is_empty() => Err(Error::SubjectNotFound(subject.clone())),
-            versions => Ok(versions),
+    pub async fn versions(
+        &self,
+        subject: &Subject,
+        deleted: Deleted,
+        page: Page,
+    ) -> Result<Vec<i32>, Error> {
+        let mut connection = self.connection().await?;
+        let versions = listing::version_numbers(&mut *connection, subject, deleted, page).await?;
+        if versions.is_empty() && !listing::exists(&mut *connection, subject, deleted).await? {
+            return Err(Error::SubjectNotFound(subject.clone()));
         }
+        Ok(versions)
     }
 
     pub async fn version(
@@ -134,164 +126,161 @@ impl Registry {
         version: VersionNumber,
         deleted: Deleted,
     ) -> Result<SubjectVersion, Error> {
-        match listing::version(&self.pool, subject, version, deleted).await? {
+        let question = Question::Version(subject.clone(), version, deleted);
+        self.memory
+            .or_remembered(question, async {
+                let mut connection = self.connection().await?;
+                let found = listing::version(&mut *connection, subject, version, deleted).await?;
+                match found {
+                    Some(found) => Ok(found),
+                    None if listing::exists(&mut *connection, subject, deleted).await? => {
+                        Err(Error::VersionNotFound(version))
+                    }
+                    None => Err(Error::SubjectNotFound(subject.clone())),
+                }
+            })
+            .await
+    }
+
+    /// The newest version of the subject whose metadata have all of these properties.
+    pub async fn version_with(
+        &self,
+        subject: &Subject,
+        properties: BTreeMap<String, String>,
+        deleted: Deleted,
+    ) -> Result<SubjectVersion, Error> {
+        let wanted = Metadata {
+            properties: Some(properties),
+            ..Metadata::default()
+        };
+        let mut connection = self.connection().await?;
+        match listing::newest_with(&mut *connection, subject, wanted, deleted).await? {
             Some(found) => Ok(found),
-            None => {
-                self.versions(subject, deleted).await?;
-                Err(Error::VersionNotFound(version))
+            None if listing::exists(&mut *connection, subject, deleted).await? => {
+                Err(Error::SchemaNotFound)
             }
+            None => Err(Error::SubjectNotFound(subject.clone())),
         }
     }
 
-    /// All versions of all subjects with the prefix, or the newest of each.
+    /// All versions of all subjects with the prefix, or the newest of each; with `rule_type` those
+    /// that have rules of this type.
     pub async fn schemas(
         &self,
-        prefix: &str,
+        prefix: &Prefix,
         deleted: Deleted,
         latest_only: bool,
+        rule_type: Option<&str>,
         page: Page,
     ) -> Result<Vec<SubjectVersion>, Error> {
-        Ok(listing::schemas(&self.pool, prefix, deleted, latest_only, page).await?)
+        let mut connection = self.connection().await?;
+        let found = listing::schemas(
+            &mut *connection,
+            prefix,
+            deleted,
+            latest_only,
+            rule_type,
+            page,
+        );
+        Ok(found.await?)
     }
 
-    pub async fn schema_by_id(&self, id: i32) -> Result<StoredSchema, Error> {
-        listing::schema_by_id(&self.pool, id)
-            .await?
-            .ok_or(Error::IdNotFound(id))
+    /// The schema of an id. What an id stands for never changes, so for a moment it is answered
+    /// without asking the database again; and when that is away, for as long as it is remembered.
+    pub async fn schema_by_id(&self, id: i32) -> Result<Arc<StoredSchema>, Error> {
+        if let Some(known) = self.memory.fresh_schema(id) {
+            return Ok(known);
+        }
+        let found = async {
+            let mut connection = self.connection().await?;
+            let found = listing::schema_by_id(&mut *connection, id).await?;
+            found.ok_or(Error::IdNotFound(id))
+        };
+        self.memory.schema_or_remembered(id, found).await
+    }
+
+    /// The id of the schema with this guid, which is the same in all contexts.
+    pub async fn id_of_guid(&self, guid: Uuid) -> Result<i32, Error> {
+        let mut connection = self.connection().await?;
+        let id = listing::id_of_guid(&mut *connection, guid).await?;
+        id.ok_or(Error::GuidNotFound(guid))
+    }
+
+    /// The highest id that is in use.
+    pub async fn highest_id(&self) -> Result<i32, Error> {
+        Ok(listing::highest_id(&mut *self.connection().await?).await?)
+    }
+
+    /// The schema's text with what it refers to where it is used first.
+    pub async fn resolved(
+        &self,
+        subject: &Subject,
+        stored: &StoredSchema,
+    ) -> Result<String, Error> {
+        let mut references = stored.references.0.clone();
+        let mut connection = self.connection().await?;
+        let referenced = references::resolve(&mut connection, subject, &mut references).await?;
+        drop(connection);
+        let text = stored.schema.clone();
+        let bytes = text.len() + referenced.iter().map(String::len).sum::<usize>();
+        offload::run(bytes, move || {
+            AvroSchema::parse_with(&referenced, &text).map(|avro| avro.resolved())
+        })
+        .await?
+        .map_err(Error::InvalidSchema)
     }
 
     /// The subjects and versions that have the schema.
     pub async fn places(&self, id: i32, deleted: Deleted) -> Result<Vec<Place>, Error> {
-        match listing::places(&self.pool, id, deleted).await? {
-            places if places.is_empty() => Err(Error::IdNotFound(id)),
-            places => Ok(places),
+        let mut connection = self.connection().await?;
+        let places = listing::places(&mut *connection, id, deleted).await?;
+        if places.is_empty() {
+            // A schema of which all versions are soft-deleted is there, but nowhere.
+            let found = listing::schema_by_id(&mut *connection, id).await?;
+            found.ok_or(Error::IdNotFound(id))?;
         }
+        Ok(places)
     }
 
-    /// Why the schema could not become the next version of the subject, nothing if it could: held
-    /// against the one version that is named, or else against those that registering looks at.
-    pub async fn objections(
-        &self,
-        subject: &Subject,
-        version: Option<VersionNumber>,
-        submitted: Submitted,
-    ) -> Result<Vec<String>, Error> {
-        let candidate = Candidate::read(submitted).await?;
-        let mut connection = self.pool.acquire().await?;
-        let level = effective_settings(&mut connection, Some(subject))
-            .await?
-            .level();
-        let earlier = match version {
-            None => registration::earlier(&mut *connection, subject, level.is_transitive()).await?,
-            Some(version) => {
-                let found =
-                    listing::version(&mut *connection, subject, version, Deleted::Without).await?;
-                if found.is_none() && version != VersionNumber::Latest {
-                    return Err(Error::VersionNotFound(version));
-                }
-                found.map(Earlier::from).into_iter().collect()
-            }
-        };
-        drop(connection);
-        objections(level, &candidate.avro, earlier).await
-    }
-
-    /// Soft-deletes all versions of the subject and forgets its settings, or removes what was
-    /// soft-deleted before.
-    pub async fn delete_subject(
-        &self,
-        subject: &Subject,
-        permanent: bool,
-    ) -> Result<Vec<i32>, Error> {
-        let mut transaction = self.pool.begin().await?;
-        registration::lock_subject(&mut transaction, subject).await?;
-        if listing::version_numbers(&mut *transaction, subject, Deleted::With)
-            .await?
-            .is_empty()
-        {
-            return Err(Error::SubjectNotFound(subject.clone()));
-        }
-        let lives = !listing::version_numbers(&mut *transaction, subject, Deleted::Without)
-            .await?
-            .is_empty();
-        let versions = match (permanent, lives) {
-            (true, true) => return Err(Error::SubjectNotSoftDeleted(subject.clone())),
-            (false, false) => return Err(Error::SubjectSoftDeleted(subject.clone())),
-            (true, false) => deletion::remove(&mut transaction, subject, None).await?,
-            (false, true) => deletion::mark(&mut transaction, subject, None).await?,
-        };
-        settings::delete(&mut *transaction, Some(subject)).await?;
-        transaction.commit().await?;
-        tracing::info!(%subject, permanent, "deleted subject {subject}");
-        Ok(versions)
-    }
-
-    /// Soft-deletes the version, or removes it if it was soft-deleted before.
-    pub async fn delete_version(
+    /// The ids of the schemas that refer to the version.
+    pub async fn referring(
         &self,
         subject: &Subject,
         version: VersionNumber,
-        permanent: bool,
-    ) -> Result<i32, Error> {
-        let mut transaction = self.pool.begin().await?;
-        registration::lock_subject(&mut transaction, subject).await?;
-        let Some(found) =
-            listing::version(&mut *transaction, subject, version, Deleted::With).await?
-        else {
-            return Err(
-                match listing::version_numbers(&mut *transaction, subject, Deleted::With).await? {
-                    versions if versions.is_empty() => Error::SubjectNotFound(subject.clone()),
-                    _ => Error::VersionNotFound(version),
-                },
-            );
-        };
-        match (permanent, found.deleted) {
-            (true, false) => return Err(Error::VersionNotSoftDeleted(subject.clone(), version)),
-            (false, true) => return Err(Error::VersionSoftDeleted(subject.clone(), version)),
-            (true, true) => {
-                deletion::remove(&mut transaction, subject, Some(found.version)).await?
-            }
-            (false, false) => {
-                deletion::mark(&mut transaction, subject, Some(found.version)).await?
+        deleted: Deleted,
+    ) -> Result<Vec<i32>, Error> {
+        let found = self.version(subject, version, Deleted::With).await?;
+        let mut connection = self.connection().await?;
+        let version = Some(found.version);
+        Ok(listing::referring(&mut *connection, subject, version, deleted, None).await?)
+    }
+
+    /// The subject that is meant by this name: another one, if that is its alias.
+    pub async fn meant(&self, named: Subject) -> Result<Subject, Error> {
+        let alias = match self.memory.fresh_alias(&named) {
+            Some(alias) => alias,
+            None => {
+                let found = async {
+                    let scope = Scope::from(&named);
+                    let own = settings::find(&mut *self.connection().await?, &scope).await?;
+                    Ok(own.and_then(|own| own.alias))
+                };
+                self.memory.alias_or_remembered(&named, found).await?
             }
         };
-        transaction.commit().await?;
-        tracing::info!(%subject, found.version, permanent, "deleted version {} of {subject}", found.version);
-        Ok(found.version)
-    }
-
-    /// The settings of the whole registry.
-    pub async fn global_settings(&self) -> Result<Settings, Error> {
-        effective_settings(&mut *self.pool.acquire().await?, None).await
-    }
-
-    /// The subject's own settings; with `default_to_global`, what it has not set itself comes from
-    /// the registry's.
-    pub async fn subject_settings(
-        &self,
-        subject: &Subject,
-        default_to_global: bool,
-    ) -> Result<Settings, Error> {
-        if default_to_global {
-            return effective_settings(&mut *self.pool.acquire().await?, Some(subject)).await;
+        match alias {
+            Some(alias) => named.sibling(&alias),
+            None => Ok(named),
         }
-        let own = settings::find(&self.pool, Some(subject)).await?;
-        own.ok_or_else(|| Error::NoSubjectConfig(subject.clone()))
     }
 
-    /// Adds to the settings of the subject, or of the registry if there is none.
-    pub async fn set(&self, subject: Option<&Subject>, settings: &Settings) -> Result<(), Error> {
-        Ok(settings::add(&self.pool, subject, settings).await?)
-    }
-
-    /// Removes the settings, so that those above them hold; answers with what they were.
-    pub async fn delete_settings(&self, subject: Option<&Subject>) -> Result<Settings, Error> {
-        let deleted = settings::delete(&self.pool, subject).await?;
-        match (deleted, subject) {
-            (Some(settings), Some(_)) => Ok(settings),
-            (None, Some(subject)) => Err(Error::SubjectNotFound(subject.clone())),
-            (settings, None) => Ok(settings.unwrap_or_default().or_default()),
-        }
+    /// Which registry this is: the same for all instances on one database, and for one that was
+    /// restored from its topic.
+    pub async fn identity(&self) -> Result<Uuid, Error> {
+        let identity = sqlx::query_scalar("select identity from registry.identity")
+            .fetch_one(&mut *self.connection().await?)
+            .await?;
+        Ok(identity)
     }
 
     /// Whether the tables can be read.
@@ -301,33 +290,13 @@ impl Registry {
             .await?;
         Ok(())
     }
-}
 
-async fn effective_settings(
-    connection: &mut sqlx::PgConnection,
-    subject: Option<&Subject>,
-) -> Result<Settings, Error> {
-    let global = settings::find(&mut *connection, None)
-        .await?
-        .unwrap_or_default()
-        .or_default();
-    match subject {
-        None => Ok(global),
-        Some(_) => Ok(settings::find(connection, subject)
-            .await?
-            .unwrap_or_default()
-            .or(&global)),
+    async fn connection(&self) -> Result<PoolConnection<Postgres>, Error> {
+        if let Some(journal) = &self.journal
+            && !journal.is_restored()
+        {
+            return Err(Error::NotRestored);
+        }
+        Ok(self.pool.acquire().await?)
     }
-}
-
-async fn objections(
-    level: Level,
-    candidate: &Arc<AvroSchema>,
-    earlier: Vec<Earlier>,
-) -> Result<Vec<String>, Error> {
-    let candidate = Arc::clone(candidate);
-    let bytes = candidate.text_bytes() + earlier.iter().map(|one| one.schema.len()).sum::<usize>();
-    offload::run(bytes, move || level.objections(&candidate, &earlier))
-        .await?
-        .map_err(Error::TooComplex)
 }

@@ -2,19 +2,21 @@
 //! whether Postgres is there.
 
 use std::error::Error;
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use axum::Router;
 use serde::Deserialize;
-use service_kit::SecretUrl;
 use service_kit::readiness::{Component, Readiness};
 use service_kit::serve::{BindError, Server};
+use service_kit::{SecretUrl, Verifier};
 use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use tokio_util::sync::CancellationToken;
 
+use crate::access::{Access, Role, User};
 use crate::http;
+use crate::journal::{Journal, TopicConfig};
 use crate::registry::Registry;
 
 #[derive(Clone, Debug, Deserialize)]
@@ -27,6 +29,10 @@ pub struct Config {
     pub max_connections: u32,
     /// Longest request that is accepted, in bytes.
     pub max_body_bytes: usize,
+    /// Who logs in with a name and a password.
+    pub users: Vec<User>,
+    /// What is allowed to those who say nothing about themselves: nothing, unless it is set.
+    pub anonymous: Option<Role>,
 }
 
 impl Default for Config {
@@ -36,6 +42,8 @@ impl Default for Config {
             postgres: SecretUrl::new("postgres://postgres@127.0.0.1:5432/postgres"),
             max_connections: 8,
             max_body_bytes: http::DEFAULT_MOST_BYTES,
+            users: Vec::new(),
+            anonymous: None,
         }
     }
 }
@@ -50,20 +58,17 @@ pub enum RunError {
         #[source]
         source: sqlx::Error,
     },
-}
-
-/// Binds and serves until the token is cancelled: see [`Service`].
-pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
-    Service::bind(config).await?.serve(shutdown).await;
-    Ok(())
+    #[error("the topic of schemas cannot be used")]
+    Topic(#[from] event_log::snapshots::SnapshotError),
 }
 
 /// A registry that has its address and does not serve yet.
-#[derive(Debug)]
 pub struct Service {
     server: Server,
     pool: PgPool,
-    most_bytes: usize,
+    config: Config,
+    tokens: Option<Verifier>,
+    journal: Option<Journal>,
 }
 
 impl Service {
@@ -75,7 +80,27 @@ impl Service {
         Ok(Self {
             server,
             pool,
-            most_bytes: config.max_body_bytes,
+            config,
+            tokens: None,
+            journal: None,
+        })
+    }
+
+    /// Lets in who bears a token with the roles `registry-read` or `registry-write`.
+    #[must_use]
+    pub fn accept_tokens(self, verifier: Verifier) -> Self {
+        Self {
+            tokens: Some(verifier),
+            ..self
+        }
+    }
+
+    /// Writes every change to this topic before it is answered, and fills an empty database from
+    /// it. Kafka need not be there yet.
+    pub fn write_to(self, topic: TopicConfig) -> Result<Self, RunError> {
+        Ok(Self {
+            journal: Some(Journal::new(topic)?),
+            ..self
         })
     }
 
@@ -87,22 +112,29 @@ impl Service {
     /// the registry is not ready, requests are answered with 50001, and it goes on when Postgres
     /// is back.
     pub async fn serve(self, shutdown: CancellationToken) {
-        let registry = Registry::new(self.pool.clone());
+        let mut registry = Registry::new(self.pool.clone());
+        if let Some(journal) = self.journal {
+            registry = registry.with_journal(journal);
+        }
         let readiness = Readiness::new();
         let postgres = readiness.component("postgres");
         let watching = watch(registry.clone(), postgres);
         let watching = tokio::spawn(shutdown.clone().run_until_cancelled_owned(watching));
-        let routes = http::routes(registry, self.most_bytes).merge(readiness.routes());
+        let access = Access::new(self.config.anonymous, &self.config.users, self.tokens);
+        let routes = http::routes(registry, access, self.config.max_body_bytes);
+        let routes = routes.merge(readiness.routes());
         self.server.serve_with_own_fallbacks(routes, shutdown).await;
         watching.abort();
         self.pool.close().await;
     }
 }
 
-/// The API, with `/health` and `/metrics`, on a database that [`Registry::migrate`] has prepared;
-/// to be served with its own fallbacks.
-pub fn router(pool: PgPool, readiness: &Readiness) -> Router {
-    http::routes(Registry::new(pool), http::DEFAULT_MOST_BYTES).merge(readiness.routes())
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service")
+            .field("address", &self.address())
+            .finish_non_exhaustive()
+    }
 }
 
 fn lazy_pool(config: &Config) -> Result<PgPool, RunError> {
@@ -125,12 +157,19 @@ fn lazy_pool(config: &Config) -> Result<PgPool, RunError> {
         .connect_lazy_with(options))
 }
 
-/// Creates the tables as soon as Postgres lets it, and then keeps an eye on Postgres.
+/// Creates the tables as soon as Postgres lets it, compares them with the topic of schemas, and then
+/// keeps an eye on Postgres.
 async fn watch(registry: Registry, postgres: Component) {
     const PAUSE: Duration = Duration::from_millis(500);
     const PATIENCE: Duration = Duration::from_secs(3);
     while let Err(error) = registry.migrate().await {
         postgres.not_ready(reason(&error));
+        tokio::time::sleep(PAUSE).await;
+    }
+    while let Err(error) = registry.restore().await {
+        let reason = reason(&error);
+        tracing::warn!("the topic of schemas is not read yet: {reason}");
+        postgres.not_ready(reason);
         tokio::time::sleep(PAUSE).await;
     }
     loop {

@@ -215,6 +215,7 @@ async fn start_registry(stack: &DevStack, shutdown: &CancellationToken) -> Regis
     let config = schema_registry::Config {
         address: "127.0.0.1:0".into(),
         postgres: service_kit::SecretUrl::new(stack.fresh_database().await.unwrap()),
+        anonymous: Some(schema_registry::Role::Write),
         ..Default::default()
     };
     let service = schema_registry::Service::bind(config).await.unwrap();

@@ -106,6 +106,7 @@ impl World {
             ("LOG__FORMAT", "json".into()),
             ("COMMANDS__ANSWER_WITHIN_MS", "5000".into()),
             ("SCHEMA_REGISTRY__ADDRESS", registry.address.to_string()),
+            ("SCHEMA_REGISTRY__ANONYMOUS", "write".into()),
             ("PROJECTOR__ADDRESS", projector.address.to_string()),
             ("QUERIES__ADDRESS", queries.address.to_string()),
         ];

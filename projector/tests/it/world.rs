@@ -253,6 +253,7 @@ async fn serve_registry(database: &str) -> (RegistryClient, DropGuard) {
     let config = schema_registry::Config {
         address: "127.0.0.1:0".into(),
         postgres: SecretUrl::new(database),
+        anonymous: Some(schema_registry::Role::Write),
         ..Default::default()
     };
     let service = schema_registry::Service::bind(config).await.unwrap();

@@ -7,10 +7,11 @@ use serde_json::Value;
 
 use super::{AvroSchema, Field, Named, Shape, TypeId};
 
-pub(super) fn print(schema: &AvroSchema) -> String {
+/// The first `known` types are only called by their names.
+pub(super) fn print(schema: &AvroSchema, known: usize) -> String {
     let mut printer = Printer {
         schema,
-        seen: HashSet::new(),
+        seen: (0..known).map(TypeId).collect(),
         text: String::new(),
     };
     printer.print_type(schema.root, "");

@@ -31,6 +31,8 @@ use names::FullName;
 pub struct AvroSchema {
     types: Vec<Type>,
     root: TypeId,
+    /// How many of the types, the first ones, are from the schemas that it refers to.
+    foreign: usize,
     /// Of the text that it was read from.
     bytes: usize,
 }
@@ -40,7 +42,13 @@ impl AvroSchema {
     /// included. Linear in the size of the text but for unions in defaults, and bounded there;
     /// text nested deeper than 128 levels is refused.
     pub fn parse(text: &str) -> Result<Self, InvalidSchema> {
-        parse::parse(text)
+        parse::parse::<&str>(&[], text)
+    }
+
+    /// The same for a schema that uses types of other schemas by name: `referenced` are their
+    /// texts, each behind those that it needs itself.
+    pub fn parse_with<T: AsRef<str>>(referenced: &[T], text: &str) -> Result<Self, InvalidSchema> {
+        parse::parse(referenced, text)
     }
 
     /// The text that stands for this schema: what is stored, compared and returned.
@@ -52,7 +60,13 @@ impl AvroSchema {
     /// Custom attributes and the keys of object defaults are sorted (Java does so with
     /// `normalize=true` only).
     pub fn canonical(&self) -> String {
-        canonical::print(self)
+        canonical::print(self, self.foreign)
+    }
+
+    /// The canonical text of the same schema without references: with the types of other schemas
+    /// where they are used first.
+    pub fn resolved(&self) -> String {
+        canonical::print(self, 0)
     }
 
     /// The length of the text that it was read from: what working on it costs goes with it.

@@ -16,19 +16,24 @@ use super::{
     AvroSchema, Field, Fields, FullName, InvalidSchema, Named, Primitive, Shape, Type, TypeId,
 };
 
-pub(super) fn parse(text: &str) -> Result<AvroSchema, InvalidSchema> {
-    // serde_json stops at 128 levels, which bounds the recursion here and wherever a schema is
-    // walked without following names.
-    let value: Value = serde_json::from_str(text).map_err(InvalidSchema::NotJson)?;
+pub(super) fn parse<T: AsRef<str>>(
+    referenced: &[T],
+    text: &str,
+) -> Result<AvroSchema, InvalidSchema> {
     let mut parser = Parser {
         types: Vec::new(),
         names: HashMap::new(),
     };
-    let root = parser.read_type(value, "")?;
+    for other in referenced {
+        parser.read_text(other.as_ref())?;
+    }
+    let foreign = parser.types.len();
+    let root = parser.read_text(text)?;
     let schema = AvroSchema {
         types: parser.types,
         root,
-        bytes: text.len(),
+        foreign,
+        bytes: text.len() + referenced.iter().map(|it| it.as_ref().len()).sum::<usize>(),
     };
     check_defaults(&schema).map_err(|(record, field, reason)| InvalidSchema::BadDefault {
         record,
@@ -47,6 +52,13 @@ struct Parser {
 }
 
 impl Parser {
+    fn read_text(&mut self, text: &str) -> Result<TypeId, InvalidSchema> {
+        // serde_json stops at 128 levels, which bounds the recursion here and wherever a schema is
+        // walked without following names.
+        let value: Value = serde_json::from_str(text).map_err(InvalidSchema::NotJson)?;
+        self.read_type(value, "")
+    }
+
     fn read_type(&mut self, value: Value, namespace: &str) -> Result<TypeId, InvalidSchema> {
         match value {
             Value::String(name) => self.read_reference(&name, namespace, Map::new()),

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use super::failure;
 
 /// The first is the one for clients that do not care.
-const TYPES: [&str; 3] = [
+pub(super) const TYPES: [&str; 3] = [
     "application/vnd.schemaregistry.v1+json",
     "application/vnd.schemaregistry+json",
     "application/json",

@@ -9,8 +9,9 @@ use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
 
 use super::media;
+use super::path::InPath;
 use crate::Error;
-use crate::store::{Deleted, Page};
+use crate::store::{Deleted, Page, Prefix};
 
 /// A JSON body. It is read up to the limit of [`MostBytes`].
 pub(super) struct Body<T>(pub T);
@@ -73,6 +74,8 @@ pub(super) struct Parameters {
     #[serde(deserialize_with = "flag")]
     deleted_only: bool,
     #[serde(deserialize_with = "flag")]
+    pub deleted_as_negative: bool,
+    #[serde(deserialize_with = "flag")]
     pub permanent: bool,
     #[serde(deserialize_with = "flag")]
     pub verbose: bool,
@@ -80,7 +83,16 @@ pub(super) struct Parameters {
     pub latest_only: bool,
     #[serde(deserialize_with = "flag")]
     pub default_to_global: bool,
-    subject_prefix: String,
+    #[serde(deserialize_with = "flag")]
+    pub fetch_max_id: bool,
+    #[serde(deserialize_with = "flag")]
+    pub force: bool,
+    /// A subject whose context is meant.
+    pub subject: String,
+    pub context_prefix: String,
+    rule_type: String,
+    format: String,
+    subject_prefix: Option<String>,
     offset: i64,
     limit: i64,
 }
@@ -90,11 +102,18 @@ impl Default for Parameters {
         Self {
             deleted: false,
             deleted_only: false,
+            deleted_as_negative: false,
             permanent: false,
             verbose: false,
             latest_only: false,
             default_to_global: false,
-            subject_prefix: String::new(),
+            fetch_max_id: false,
+            force: false,
+            subject: String::new(),
+            context_prefix: String::new(),
+            rule_type: String::new(),
+            format: String::new(),
+            subject_prefix: None,
             offset: 0,
             limit: -1,
         }
@@ -112,11 +131,27 @@ impl Parameters {
         }
     }
 
-    /// `:*:` is how clients ask for all contexts.
-    pub fn prefix(&self) -> &str {
-        self.subject_prefix
-            .strip_prefix(":*:")
-            .unwrap_or(&self.subject_prefix)
+    /// How the names of subjects begin; `otherwise` where the request says nothing.
+    pub fn prefix(&self, path: &InPath, otherwise: &str) -> Result<Prefix, Error> {
+        let said = match &self.subject_prefix {
+            Some(said) => said.as_str(),
+            None if path.has_context() => "",
+            None => otherwise,
+        };
+        let prefix = path.qualified(said)?;
+        if prefix.contains('\0') {
+            return Err(Error::InvalidSubject(prefix.chars().take(100).collect()));
+        }
+        Ok(Prefix::parse(&prefix))
+    }
+
+    /// Whether types of other schemas are to stand where they are used first.
+    pub fn resolve(&self) -> bool {
+        self.format.eq_ignore_ascii_case("resolved")
+    }
+
+    pub fn rule_type(&self) -> Option<&str> {
+        (!self.rule_type.is_empty() && !self.rule_type.contains('\0')).then_some(&self.rule_type)
     }
 
     pub fn page(&self) -> Page {
@@ -124,6 +159,13 @@ impl Parameters {
             offset: self.offset.max(0),
             limit: self.limit,
         }
+    }
+
+    /// The part of a list that is asked for.
+    pub fn cut<T>(&self, list: impl Iterator<Item = T>) -> Vec<T> {
+        let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
+        let offset = usize::try_from(self.offset).unwrap_or(0);
+        list.skip(offset).take(limit).collect()
     }
 }
 

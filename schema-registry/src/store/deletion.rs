@@ -2,41 +2,60 @@
 
 use sqlx::PgConnection;
 
-use super::Result;
-use crate::subject::Subject;
+use super::{Result, SubjectVersion, select_versions};
+use crate::subject::{Scope, Subject};
 
-/// Marks the version as deleted, or all of the subject; answers with those that it has marked.
+/// Marks the version as deleted.
 pub(crate) async fn mark(
     connection: &mut PgConnection,
     subject: &Subject,
-    version: Option<i32>,
-) -> Result<Vec<i32>> {
-    sqlx::query_scalar(
-        "with deleted as (
-             update registry.versions set deleted_at = now()
-             where subject = $1 and (version = $2 or $2 is null) and deleted_at is null returning version)
-         select version from deleted order by version",
+    version: i32,
+    change: i64,
+) -> Result<()> {
+    sqlx::query(
+        "update registry.versions set deleted_at = now(), change = $3
+         where subject = $1 and version = $2",
     )
     .bind(subject.as_str())
     .bind(version)
-    .fetch_all(connection)
-    .await
+    .bind(change)
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
-/// Removes versions that are marked as deleted.
+/// Removes the version with all that belongs to it.
 pub(crate) async fn remove(
     connection: &mut PgConnection,
     subject: &Subject,
-    version: Option<i32>,
-) -> Result<Vec<i32>> {
-    sqlx::query_scalar(
-        "with deleted as (
-             delete from registry.versions
-             where subject = $1 and (version = $2 or $2 is null) and deleted_at is not null returning version)
-         select version from deleted order by version",
-    )
-    .bind(subject.as_str())
-    .bind(version)
+    version: i32,
+) -> Result<()> {
+    sqlx::query("delete from registry.rule_revisions where subject = $1 and version = $2")
+        .bind(subject.as_str())
+        .bind(version)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("delete from registry.versions where subject = $1 and version = $2")
+        .bind(subject.as_str())
+        .bind(version)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// All versions of the scope, soft-deleted ones included.
+pub(crate) async fn all_within(
+    connection: &mut PgConnection,
+    scope: &Scope,
+) -> Result<Vec<SubjectVersion>> {
+    sqlx::query_as(select_versions!(
+        "where case when not $2 then v.subject = $1
+                    when $1 = '' then not starts_with(v.subject, ':.')
+                    else starts_with(v.subject, $1) or $1 = ':.__GLOBAL:' end
+         order by v.subject, v.version"
+    ))
+    .bind(scope.key())
+    .bind(scope.is_context())
     .fetch_all(connection)
     .await
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use reqwest::{Method, RequestBuilder, StatusCode};
-use schema_registry::{Config, Service};
+use schema_registry::{Config, Role, Service};
 use serde_json::{Value, json};
 use service_kit::SecretUrl;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -37,9 +37,13 @@ pub async fn starting_on(database: &str) -> Running {
     let config = Config {
         address: "127.0.0.1:0".to_owned(),
         postgres: SecretUrl::new(database),
+        anonymous: Some(Role::Write),
         ..Config::default()
     };
-    let service = Service::bind(config).await.unwrap();
+    start(Service::bind(config).await.unwrap())
+}
+
+pub fn start(service: Service) -> Running {
     let address = service.address();
     let stop = CancellationToken::new();
     tokio::spawn(service.serve(stop.clone()));
@@ -145,10 +149,20 @@ impl Answer {
         }
     }
 
+    /// Compares all but guids, which follow from the rest.
     #[track_caller]
     pub fn is(&self, expected: Value) {
         assert_eq!(self.status, StatusCode::OK, "{}", self.text);
-        assert_eq!(self.body, expected);
+        let mut body = self.body.clone();
+        remove_guids(&mut body);
+        assert_eq!(body, expected);
+    }
+
+    #[track_caller]
+    pub fn is_registered(&self, id: i64, version: i64) {
+        assert_eq!(self.status, StatusCode::OK, "{}", self.text);
+        let found = (&self.body["id"], &self.body["version"]);
+        assert_eq!(found, (&json!(id), &json!(version)), "{}", self.text);
     }
 
     #[track_caller]
@@ -157,5 +171,17 @@ impl Answer {
         assert!(self.body["message"].is_string(), "{}", self.text);
         let status = self.status.as_u16().to_string();
         assert!(code.to_string().starts_with(&status), "{status}");
+    }
+}
+
+fn remove_guids(body: &mut Value) {
+    match body {
+        Value::Array(items) => items.iter_mut().for_each(remove_guids),
+        Value::Object(object) => {
+            if let Some(guid) = object.remove("guid") {
+                assert_eq!(guid.as_str().map(str::len), Some(36), "{guid}");
+            }
+        }
+        _ => {}
     }
 }
