@@ -113,6 +113,13 @@ fn table(view: &ShardsView) -> String {
         for stopped in &shard.stopped_streams {
             lines.push(format!("stopped {}: {}", stopped.stream, stopped.reason));
         }
+        for foreign in &shard.foreign_records {
+            let (first, last) = (foreign.first_offset, foreign.last_offset);
+            lines.push(format!(
+                "passed over {} records in {} partition {} that are not ours, at offsets {first} to {last}",
+                foreign.records, foreign.topic, shard.shard
+            ));
+        }
     }
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for owner in view.shards.iter().filter_map(|it| it.owner.as_deref()) {

@@ -64,6 +64,9 @@ pub struct Submission {
     /// When the client made the command. If it was so long ago that its answer may have been
     /// forgotten, it is refused; without it, it would be decided anew.
     pub issued_at: Option<DateTime<Utc>>,
+    /// For processes: whatever is answered, a rejection too, every retry is answered the same.
+    /// Without this, a command that caused nothing may be decided anew.
+    pub record_answer: bool,
     pub trace_parent: Option<Box<str>>,
 }
 
@@ -75,6 +78,7 @@ impl Submission {
             fingerprint,
             expected: Expected::Any,
             issued_at: None,
+            record_answer: false,
             trace_parent: None,
         }
     }
@@ -112,6 +116,7 @@ impl Commands {
             expected,
             fingerprint,
             issued_at,
+            record_answer,
             trace_parent,
         } = submission;
         let key = CommandKey::new(&meta.stream, &meta.actor, &meta.command_id);
@@ -123,6 +128,7 @@ impl Commands {
             expected,
             fingerprint,
             issued_at,
+            record_answer,
             trace_parent,
         }));
         self.ask(&stream, ask).await

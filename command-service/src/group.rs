@@ -72,6 +72,14 @@ impl Ask {
         }
     }
 
+    /// Whether the answer is recorded if it has no events.
+    pub fn records_answer(&self) -> bool {
+        match self {
+            Self::Command(command) => command.record_answer,
+            Self::Recall(_) | Self::Read { .. } => false,
+        }
+    }
+
     pub fn issued_at(&self) -> Option<DateTime<Utc>> {
         match self {
             Self::Command(command) => command.issued_at,
@@ -92,6 +100,9 @@ pub(crate) struct Request {
 pub(crate) enum Verdict {
     /// The command's events are in the group's batch; `last_record` is the place of its last.
     Appended { decided: Decided, last_record: i64 },
+    /// Nothing to append, but the answer is recorded before it is given, and not before the
+    /// group whose state it saw is acknowledged.
+    Records(Result<Decided, CommandError>),
     /// Nothing to append: the answer rides on the group whose state it saw.
     Rides(Result<Decided, CommandError>),
     /// The recorded answer of an earlier attempt.

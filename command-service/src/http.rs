@@ -14,7 +14,7 @@ pub(crate) mod shards;
 pub use accepted::{Accepted, AcceptedBody};
 pub use recall::routes as recall_routes;
 pub use request::{CommandRequest, NoBody};
-pub use shards::{OPERATOR, ShardView, ShardsView, StoppedStream};
+pub use shards::{ForeignRecords, OPERATOR, ShardView, ShardsView, StoppedStream};
 
 use axum::{
     extract::{FromRef, FromRequestParts},

@@ -4,6 +4,7 @@
 //! waits for the acknowledgement of the group whose state it saw.
 
 mod copying;
+mod recording;
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -17,9 +18,10 @@ use event_log::{
 };
 use kernel::StreamId;
 
-use self::copying::Copying;
 pub(crate) use self::copying::Extent;
+use self::{copying::Copying, recording::Recording};
 use crate::{
+    answers::RecordedAnswers,
     group::{Answer, Ask, Entry, Group, Reply, Request, Verdict},
     outcome::{Acceptance, CommandError},
     recorded::{CommandKey, RecordedCommand, RecordedCommands},
@@ -57,6 +59,8 @@ pub(crate) struct Lane {
     group_limit: usize,
     kinds: Vec<Box<dyn Kind>>,
     recorded: RecordedCommands,
+    /// Those that have no events.
+    answers: RecordedAnswers,
     stopped: HashMap<StreamId, String>,
     /// Whether a record of the log stops a stream.
     unreadable: bool,
@@ -71,8 +75,9 @@ pub(crate) struct Lane {
     waiting: VecDeque<Request>,
     forming: Group,
     in_flight: Option<Group>,
-    /// Commands in groups that are not acknowledged yet.
+    /// Commands that are not answered yet, and whose answer will be in the log.
     under_way: HashMap<CommandKey, UnderWay>,
+    recording: Recording,
     /// How many waiting requests are to be appended alone, after a group was refused.
     alone: usize,
     copying: Option<Copying>,
@@ -84,7 +89,7 @@ pub(crate) struct Lane {
     marked: BTreeSet<i64>,
 }
 
-/// A command whose events are not acknowledged yet.
+/// A command whose answer is not in the log yet.
 struct UnderWay {
     fingerprint: Fingerprint,
     /// Who sent it again and waits for the same answer.
@@ -108,6 +113,7 @@ impl Lane {
             group_limit,
             kinds,
             recorded: RecordedCommands::new(remembered_commands),
+            answers: RecordedAnswers::new(remembered_commands),
             stopped: HashMap::new(),
             unreadable: false,
             whole: Whole::default(),
@@ -118,6 +124,7 @@ impl Lane {
             forming: Group::new(0),
             in_flight: None,
             under_way: HashMap::new(),
+            recording: Recording::default(),
             alone: 0,
             copying: None,
             copied_from: 0,
@@ -138,12 +145,18 @@ impl Lane {
         }
     }
 
+    /// Whether streams of this one's kind are decided here.
+    pub fn has(&self, stream: &StreamId) -> bool {
+        self.kinds.iter().any(|kind| kind.name() == stream.kind())
+    }
+
     pub fn take(&mut self, request: Request) {
         self.waiting.push_back(request);
     }
 
+    /// Requests that are not decided, or decided and not recorded yet.
     pub fn waiting(&self) -> usize {
-        self.waiting.len()
+        self.waiting.len() + self.recording.len()
     }
 
     /// Decides what waits, as far as the group in the making has room.
@@ -186,7 +199,7 @@ impl Lane {
             .rev()
             .find_map(|entry| match entry.verdict {
                 Verdict::Appended { last_record, .. } => Some(base_offset + last_record),
-                Verdict::Rides(_) | Verdict::Recorded(_) => None,
+                Verdict::Records(_) | Verdict::Rides(_) | Verdict::Recorded(_) => None,
             });
         self.last_record = last_record.or(self.last_record);
         metrics::histogram!("annals_group_commands").record(group.entries.len() as f64);
@@ -202,6 +215,10 @@ impl Lane {
                 } => {
                     self.take_joined(&mut request);
                     self.committed(&request, group.number, decided, base_offset + last_record)
+                }
+                Verdict::Records(decided) => {
+                    self.record(request, decided);
+                    continue;
                 }
                 Verdict::Rides(Ok(decided)) => Ok(self.nothing_to_do(&request, decided)),
                 Verdict::Rides(Err(error)) => Err(error),
@@ -252,6 +269,7 @@ impl Lane {
             .flat_map(|group| group.entries)
             .map(|entry| entry.request)
             .chain(undecided)
+            .chain(self.recording.end())
             .flat_map(|request| request.replies)
             .chain(joined.flat_map(|command| command.joined))
             .for_each(|reply| {
@@ -306,6 +324,10 @@ impl Lane {
                 self.add(request, verdict);
                 return Ok(());
             }
+            if let Some(verdict) = self.recall_answer(&request.ask, key) {
+                self.add(request, verdict);
+                return Ok(());
+            }
             if self.under_way.contains_key(&key) {
                 self.join(request, key);
                 return Ok(());
@@ -350,18 +372,11 @@ impl Lane {
                     source: &self.source,
                     term: self.term,
                 };
-                match kind.decide(command, &mut sink) {
-                    Ok(decided) if decided.events > 0 => {
-                        let under_way = UnderWay {
-                            fingerprint: command.fingerprint,
-                            joined: Vec::new(),
-                        };
-                        self.under_way.insert(command.key, under_way);
-                        Verdict::Appended {
-                            decided,
-                            last_record: i64::from(self.forming.batch.records()) - 1,
-                        }
-                    }
+                let verdict = match kind.decide(command, &mut sink) {
+                    Ok(decided) if decided.events > 0 => Verdict::Appended {
+                        decided,
+                        last_record: i64::from(self.forming.batch.records()) - 1,
+                    },
                     Ok(decided) => Verdict::Rides(Ok(decided)),
                     Err(undecided) => {
                         let stream = command.meta.stream.clone();
@@ -370,9 +385,22 @@ impl Lane {
                             None => return Err(request),
                         }
                     }
+                };
+                match command.record_answer {
+                    true => recording::instead(verdict),
+                    false => verdict,
                 }
             }
         };
+        if let (Verdict::Appended { .. } | Verdict::Records(_), Ask::Command(command)) =
+            (&verdict, &request.ask)
+        {
+            let under_way = UnderWay {
+                fingerprint: command.fingerprint,
+                joined: Vec::new(),
+            };
+            self.under_way.insert(command.key, under_way);
+        }
         self.add(request, verdict);
         Ok(())
     }
@@ -384,7 +412,8 @@ impl Lane {
             let reason = reason.clone();
             return Some(CommandError::StreamStopped { reason });
         }
-        let forgotten_until = self.recorded.forgotten_until()?;
+        let forgotten_until = self.recorded.forgotten_until();
+        let forgotten_until = forgotten_until.max(self.answers.forgotten_until())?;
         let issued_at = ask.issued_at()?;
         (issued_at <= forgotten_until).then_some(CommandError::WindowPassed { forgotten_until })
     }

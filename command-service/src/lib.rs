@@ -7,6 +7,7 @@
 //! log, and then decides and appends, one group at a time for each topic
 //! (`lane`). State lives in `streams`, answers of the past in `recorded`.
 
+mod answers;
 mod assignment;
 mod commands;
 pub mod config;

@@ -259,8 +259,11 @@ impl CommandService {
             self.topics,
         )
         .await?;
+        let answers = self.generation.answers_topic();
+        let purpose = Purpose::Events;
+        ensure_topic(&self.kafka, &answers, purpose, partitions, self.topics).await?;
         let mut contexts = Vec::new();
-        let mut topics = vec![owners];
+        let mut topics = vec![owners, answers];
         for context in &self.contexts {
             let topic = self.generation.events_topic(context.context());
             ensure_topic(

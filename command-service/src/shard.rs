@@ -11,7 +11,7 @@ mod predecessors;
 mod serve;
 mod start;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use event_log::{
     append::Appender,
@@ -146,6 +146,12 @@ struct Shard {
     /// `None` while an append is in flight.
     appenders: Vec<Option<Appender>>,
     owners: Option<Appender>,
+    /// Of answers that have no events.
+    answers: Option<Appender>,
+    /// Lanes that have such answers, and whether their group in flight is to be acknowledged with them.
+    want_answers: BTreeMap<usize, bool>,
+    /// Lanes whose answers are in flight.
+    behind_answers: Vec<usize>,
     /// Lanes whose group had no events and waits for a barrier that is not sent yet.
     want_barrier: Vec<usize>,
     /// Lanes whose group waits for the barrier in flight.

@@ -130,6 +130,8 @@ pub(crate) struct Command {
     pub expected: Expected,
     pub fingerprint: Fingerprint,
     pub issued_at: Option<DateTime<Utc>>,
+    /// Whether the answer is recorded if it has no events.
+    pub record_answer: bool,
     pub trace_parent: Option<Box<str>>,
 }
 

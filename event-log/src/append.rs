@@ -57,7 +57,15 @@ pub enum AppendError {
     /// The renewal is not in the log, although the coordinator says so.
     #[error("failed to go on after a renewal")]
     Unmarked(#[source] FetchError),
-    /// The log is not as it must be: somebody wrote past us, or the broker lost data.
+    /// Somebody who does not own this shard wrote between our batches, and Kafka let them. The
+    /// batch is in the log, behind that; what it was, a new take-over reads.
+    #[error("somebody wrote into {topic} partition {partition}: {what}")]
+    Trespassed {
+        topic: String,
+        partition: i32,
+        what: String,
+    },
+    /// The log is not as it must be: somebody wrote as ourselves, or the broker lost data.
     #[error("the log of {topic} partition {partition} is not as expected: {what}")]
     Diverged {
         topic: String,
@@ -192,7 +200,7 @@ impl Appender {
         let mut foreign = None;
         let read = reader.read_to_marker(renewed.marker, |batch| {
             if !self.is_own_marker(batch) {
-                foreign.get_or_insert_with(|| written_by(batch));
+                foreign.get_or_insert_with(|| self.written_past(batch));
             }
         });
         read.await.map_err(|error| match error {
@@ -200,7 +208,7 @@ impl Appender {
             _ => self.diverged(chain(&error)),
         })?;
         if let Some(foreign) = foreign {
-            return Err(self.diverged(foreign));
+            return Err(foreign);
         }
         self.writer = renewed.writer;
         Arc::make_mut(&mut self.owners).insert(renewed.writer.id);
@@ -325,8 +333,8 @@ impl Appender {
         }
     }
 
-    /// The coordinator may repeat the markers of take-overs; anything else
-    /// between our batches means that somebody wrote past us.
+    /// The coordinator may repeat the markers of take-overs; anything else between our batches was
+    /// written by somebody else.
     async fn expect_only_own_markers(&self, base_offset: i64) -> Result<(), AppendError> {
         if base_offset < self.next_offset {
             return Err(self.diverged(format!(
@@ -348,7 +356,7 @@ impl Appender {
                     return Ok(());
                 }
                 if !self.is_own_marker(&batch) {
-                    return Err(self.diverged(written_by(&batch)));
+                    return Err(self.written_past(&batch));
                 }
                 next = batch.last_offset + 1;
             }
@@ -358,6 +366,19 @@ impl Appender {
 
     fn is_own_marker(&self, batch: &Batch) -> bool {
         batch.control && self.owners.contains(&batch.producer.id)
+    }
+
+    /// A batch that nobody but this shard's owner may write.
+    fn written_past(&self, batch: &Batch) -> AppendError {
+        let what = written_by(batch);
+        if batch.producer.id == self.writer.id {
+            return self.diverged(format!("{what}, which is our own"));
+        }
+        AppendError::Trespassed {
+            topic: self.topic.clone(),
+            partition: self.partition,
+            what: format!("{what}, which does not own this shard: stop that program"),
+        }
     }
 
     fn diverged(&self, what: String) -> AppendError {
@@ -433,7 +454,6 @@ fn meaning(code: i16) -> Meaning {
     }
 }
 
-/// Who wrote what nobody but this shard's owner may write.
 fn written_by(batch: &Batch) -> String {
     let ProducerIdentity { id, epoch } = batch.producer;
     let what = match batch.control {
@@ -441,8 +461,7 @@ fn written_by(batch: &Batch) -> String {
         false => "records",
     };
     format!(
-        "offset {} has {what} of producer {id} epoch {epoch}, which never owned this shard: stop \
-         that program, then start this one again",
+        "offset {} has {what} of producer {id} epoch {epoch}",
         batch.base_offset
     )
 }

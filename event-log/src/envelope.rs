@@ -51,7 +51,8 @@ impl fmt::Debug for Fingerprint {
 }
 
 impl Fingerprint {
-    fn parse(hex: &str) -> Option<Self> {
+    /// From the form in which it is displayed.
+    pub fn parse(hex: &str) -> Option<Self> {
         // Rust would take a sign, too.
         (hex.len() == 32 && !hex.starts_with('+'))
             .then(|| u128::from_str_radix(hex, 16).ok())

@@ -1,19 +1,24 @@
 //! The topic of snapshots: records that spare an owner from reading the whole log.
 //!
 //! Not behind the fence, because nothing rests on it: what is missing, foreign or of a deposed
-//! owner costs time, nothing else. So librdkafka's clients do.
+//! owner costs time, nothing else. So librdkafka's producer does.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
+use kafka_protocol::messages::{
+    BrokerId, ListOffsetsRequest,
+    list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic},
+};
 use rdkafka::{
-    Message, Offset, TopicPartitionList,
-    consumer::{Consumer as _, StreamConsumer},
     error::KafkaError,
     producer::{FutureProducer, FutureRecord},
 };
 use tokio::time::{error::Elapsed, timeout};
 
-use crate::cluster::Cluster;
+use crate::{
+    cluster::{Cluster, ClusterError, topic_name},
+    fetch::{FetchError, PartitionReader},
+};
 
 /// How long a record may take on its way before it is given up.
 const PUT_WITHIN: Duration = Duration::from_secs(30);
@@ -34,12 +39,14 @@ pub enum SnapshotError {
         #[source]
         source: KafkaError,
     },
-    #[error("failed to read {topic}")]
-    Read {
+    #[error("failed to ask where {topic} ends")]
+    Unreachable {
         topic: String,
         #[source]
-        source: KafkaError,
+        source: ClusterError,
     },
+    #[error(transparent)]
+    Read(#[from] FetchError),
     #[error("{topic} did not answer")]
     Silent {
         topic: String,
@@ -99,50 +106,77 @@ impl SnapshotTopic {
     }
 
     /// Hands over every record of the partition, in order.
+    ///
+    /// By our own requests: a consumer of librdkafka takes longer to start than this takes, and the
+    /// shard may be without an owner meanwhile.
     pub async fn read(
         &self,
         partition: i32,
         mut take: impl FnMut(&[u8], Option<&[u8]>),
     ) -> Result<(), SnapshotError> {
-        let topic = &self.0.topic;
-        let client = |source| SnapshotError::Client {
+        let Content { cluster, topic, .. } = &*self.0;
+        let silent = |source| SnapshotError::Silent {
             topic: topic.clone(),
             source,
         };
-        let consumer: StreamConsumer = self
-            .0
-            .cluster
-            .client_config()
-            .set("client.id", "annals-snapshots")
-            // librdkafka assigns only in the name of a group, which nobody joins here.
-            .set("group.id", "annals-snapshots")
-            .set("enable.auto.commit", "false")
-            .set("enable.partition.eof", "true")
-            .set("isolation.level", "read_uncommitted")
-            .set("auto.offset.reset", "earliest")
-            .set("check.crcs", "true")
-            .create()
-            .map_err(client)?;
-        let mut assignment = TopicPartitionList::new();
-        assignment
-            .add_partition_offset(topic, partition, Offset::Beginning)
-            .map_err(client)?;
-        consumer.assign(&assignment).map_err(client)?;
-        loop {
-            let next = timeout(NEXT_WITHIN, consumer.recv()).await;
-            match next.map_err(|source| SnapshotError::Silent {
-                topic: topic.clone(),
-                source,
-            })? {
-                Ok(record) => take(record.key().unwrap_or_default(), record.payload()),
-                Err(KafkaError::PartitionEOF(_)) => return Ok(()),
-                Err(source) => {
-                    return Err(SnapshotError::Read {
+        let range = timeout(NEXT_WITHIN, offsets(cluster, topic, partition));
+        let range = range.await.map_err(silent)?;
+        let range = range.map_err(|source| SnapshotError::Unreachable {
+            topic: topic.clone(),
+            source,
+        })?;
+        let mut reader = PartitionReader::new(cluster, topic, partition, range.start);
+        while reader.next_offset() < range.end {
+            let batches = timeout(NEXT_WITHIN, reader.next_batches()).await;
+            for batch in batches.map_err(silent)?? {
+                for record in batch.records() {
+                    let record = record.map_err(|source| FetchError::Batch {
                         topic: topic.clone(),
+                        partition,
                         source,
-                    });
+                    })?;
+                    take(&record.key.unwrap_or_default(), record.value.as_deref());
                 }
             }
         }
+        Ok(())
     }
+}
+
+/// From the partition's first record to where the next one will be.
+async fn offsets(
+    cluster: &Cluster,
+    topic: &str,
+    partition: i32,
+) -> Result<Range<i64>, ClusterError> {
+    const EARLIEST: i64 = -2;
+    const LATEST: i64 = -1;
+    let mut leader = cluster.connect_leader(topic, partition).await?;
+    let mut ends = [0; 2];
+    for (end, timestamp) in ends.iter_mut().zip([EARLIEST, LATEST]) {
+        let wanted = ListOffsetsPartition::default()
+            .with_partition_index(partition)
+            .with_timestamp(timestamp);
+        let request = ListOffsetsRequest::default()
+            .with_replica_id(BrokerId(-1))
+            .with_topics(vec![
+                ListOffsetsTopic::default()
+                    .with_name(topic_name(topic))
+                    .with_partitions(vec![wanted]),
+            ]);
+        let answer = leader.ask(&request).await?;
+        let found = answer.topics.first().and_then(|it| it.partitions.first());
+        let code = found.map_or(-1, |found| found.error_code);
+        *end = match found {
+            Some(found) if code == 0 => found.offset,
+            _ => {
+                return Err(ClusterError::NoLeader {
+                    topic: topic.into(),
+                    partition,
+                    code,
+                });
+            }
+        };
+    }
+    Ok(ends[0]..ends[1])
 }

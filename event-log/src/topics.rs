@@ -42,6 +42,11 @@ impl Generation {
         format!("annals.owners.{}", self.name)
     }
 
+    /// Topic of the answers that have no events and are recorded all the same.
+    pub fn answers_topic(&self) -> String {
+        format!("annals.answers.{}", self.name)
+    }
+
     /// Topic of what spares an owner from reading the whole log. It may be wiped at any time.
     pub fn snapshots_topic(&self) -> String {
         format!("annals.snapshots.{}", self.name)
@@ -62,7 +67,7 @@ impl Generation {
 /// What a topic is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// Events: kept for ever.
+    /// Events, and answers that have none: kept for ever.
     Events,
     /// Claims: the newest per key is kept.
     Owners,

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{Event, Meta};
 
@@ -54,7 +54,8 @@ pub trait Rejection: Error + Send + Sync + 'static {
 }
 
 /// The kinds of reason for which a command is rejected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Ground {
     /// A business rule forbids it in the present state.
     Rule,

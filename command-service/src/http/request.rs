@@ -7,7 +7,7 @@ use axum::{
 use bytes::Bytes;
 use chrono::{DateTime, SubsecRound, Utc};
 use event_log::Fingerprint;
-use kernel::{CommandId, Decider, Meta, StreamId, StreamVersion};
+use kernel::{Actor, CommandId, Decider, Meta, StreamId, StreamVersion};
 use serde::{Deserialize, de::DeserializeOwned};
 use service_kit::{Identity, Json, Problem, TraceContext};
 use sha2::{Digest, Sha256};
@@ -23,13 +23,15 @@ use crate::{
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const ISSUED_AT: &str = "annals-issued-at";
+const RECORD_ANSWER: &str = "annals-record-answer";
 
 /// Everything about a command but the stream that it is for.
 ///
 /// As an extractor it refuses: no token 401, no `Idempotency-Key` 400
 /// `key-missing`, a malformed one 400 `key-malformed`, a malformed `If-Match`
 /// 400 `if-match-malformed`, a malformed `Annals-Issued-At` 400
-/// `issued-at-malformed`, and a body as [`Json`] does.
+/// `issued-at-malformed`, `Annals-Record-Answer` of a person 403 `service-required`, and a body as
+/// [`Json`] does.
 #[derive(Clone, Debug)]
 pub struct CommandRequest<T = NoBody> {
     pub identity: Identity,
@@ -39,6 +41,9 @@ pub struct CommandRequest<T = NoBody> {
     /// From `Annals-Issued-At: <RFC 3339>`: when the client made the command, the same for
     /// every retry.
     pub issued_at: Option<DateTime<Utc>>,
+    /// From `Annals-Record-Answer: true`, which only services may send: every retry is answered
+    /// the same, a rejection too.
+    pub record_answer: bool,
     pub body: T,
     trace: TraceContext,
     route: String,
@@ -66,6 +71,7 @@ where
         let command_id = command_id(&parts.headers)?;
         let expected = expected(&parts.headers)?;
         let issued_at = issued_at(&parts.headers)?;
+        let record_answer = record_answer(&parts.headers, &identity)?;
         let route = format!("{} {}", parts.method, parts.uri);
         let empty = !parts.headers.contains_key(header::CONTENT_TYPE)
             && axum::body::HttpBody::is_end_stream(&body);
@@ -81,6 +87,7 @@ where
             command_id,
             expected,
             issued_at,
+            record_answer,
             body,
             trace,
             route,
@@ -154,6 +161,7 @@ impl<T> CommandRequest<T> {
             expected: self.expected,
             fingerprint: self.fingerprint(&stream),
             issued_at: self.issued_at,
+            record_answer: self.record_answer,
             trace_parent: Some(self.trace.to_string().into()),
             meta: Meta {
                 stream,
@@ -248,6 +256,31 @@ fn issued_at(headers: &HeaderMap) -> Result<Option<DateTime<Utc>>, Problem> {
         )
         .detail("`Annals-Issued-At` must be a time by RFC 3339, such as 2026-03-01T12:00:00Z")
     })
+}
+
+/// Each such answer stays in the log for ever: not for everybody.
+fn record_answer(headers: &HeaderMap, caller: &Identity) -> Result<bool, Problem> {
+    let Some(value) = headers.get(RECORD_ANSWER) else {
+        return Ok(false);
+    };
+    let problem = match (value.as_bytes(), &caller.actor) {
+        (b"true", Actor::Service(_) | Actor::System(_)) => return Ok(true),
+        (b"true", Actor::User(_)) => Problem::new(
+            StatusCode::FORBIDDEN,
+            "service-required",
+            "Only a service may ask for this",
+        )
+        .detail(
+            "a person's rejected command is not recorded: `Annals-Record-Answer` is for services",
+        ),
+        _ => Problem::new(
+            StatusCode::BAD_REQUEST,
+            "record-answer-malformed",
+            "The header is malformed",
+        )
+        .detail("`Annals-Record-Answer` must be `true`, or be left out"),
+    };
+    Err(problem)
 }
 
 fn expected(headers: &HeaderMap) -> Result<Expected, Problem> {

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use service_kit::{Identity, Problem, extract::Query};
 use tokio::time::timeout;
 
-use crate::{commands::Commands, shard::ShardStatus};
+use crate::{commands::Commands, lane::Foreign, shard::ShardStatus};
 
 const PATH: &str = "/v1/shards";
 /// Who may see it: it names streams of every tenant.
@@ -44,6 +44,7 @@ pub struct ShardsView {
 
 /// A shard, as its owner sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ShardView {
     pub shard: i32,
     /// Address of the node that serves it, or is about to.
@@ -52,7 +53,7 @@ pub struct ShardView {
     /// `serving`, `starting`, `troubled`, `stopped`, or `unknown` when the owner is silent.
     pub status: String,
     /// Why it is not served, or not all of it.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Requests that wait to be decided.
     pub queue: usize,
@@ -61,6 +62,8 @@ pub struct ShardView {
     /// When the log last took something from this owner; RFC 3339, UTC.
     pub last_commit: Option<String>,
     pub stopped_streams: Vec<StoppedStream>,
+    /// Records in its topics that are none of ours and belong to no stream: they are passed over.
+    pub foreign_records: Vec<ForeignRecords>,
 }
 
 /// A stream that is not decided for until somebody has looked.
@@ -68,6 +71,15 @@ pub struct ShardView {
 pub struct StoppedStream {
     pub stream: String,
     pub reason: String,
+}
+
+/// Records that somebody else wrote into a topic, as far as the owner has read it itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForeignRecords {
+    pub topic: String,
+    pub records: u64,
+    pub first_offset: i64,
+    pub last_offset: i64,
 }
 
 #[derive(Deserialize)]
@@ -146,9 +158,19 @@ fn own(commands: &Commands) -> Vec<ShardView> {
                 stopped_streams: stopped
                     .map(|(stream, reason)| StoppedStream { stream, reason })
                     .collect(),
+                foreign_records: facts.foreign().into_iter().map(foreign_records).collect(),
             })
         })
         .collect()
+}
+
+fn foreign_records((topic, found): (String, Foreign)) -> ForeignRecords {
+    ForeignRecords {
+        topic,
+        records: found.records,
+        first_offset: found.first_offset,
+        last_offset: found.last_offset,
+    }
 }
 
 /// Of a shard whose owner says nothing.

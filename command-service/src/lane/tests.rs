@@ -88,6 +88,9 @@ struct World {
     /// Of the events in the log.
     times: Vec<DateTime<Utc>>,
     issued_at: Option<DateTime<Utc>>,
+    record_answers: bool,
+    /// The topic of recorded answers.
+    answers: Vec<event_log::batch::BatchBuilder>,
 }
 
 type Waiting = oneshot::Receiver<Answer>;
@@ -115,6 +118,8 @@ impl World {
             barriers: 0,
             now: DateTime::UNIX_EPOCH,
             issued_at: None,
+            record_answers: false,
+            answers: Vec::new(),
         }
     }
 
@@ -140,6 +145,7 @@ impl World {
             expected,
             fingerprint,
             issued_at: self.issued_at,
+            record_answer: self.record_answers,
             trace_parent: None,
         })))
     }
@@ -195,15 +201,43 @@ impl World {
     }
 
     fn settle(&mut self) {
-        while self.send_group() {
-            self.acknowledge();
+        loop {
+            let sent = self.send_group();
+            if sent {
+                self.acknowledge();
+            }
+            if !self.record_due_answers() && !sent {
+                return;
+            }
         }
+    }
+
+    /// Appends the answers that are due; answers whether there were some.
+    fn record_due_answers(&mut self) -> bool {
+        let due = self.lane.has_answers_due();
+        if due {
+            self.send_answers(false);
+            self.lane.answers_recorded();
+        }
+        due
+    }
+
+    fn send_answers(&mut self, carries_group: bool) {
+        let mut batch = event_log::batch::BatchBuilder::default();
+        self.lane.record_answers(&mut batch, carries_group);
+        assert!(!batch.is_empty());
+        self.answers.push(batch);
     }
 
     /// What an owner that comes later makes of the log.
     fn restored(self) -> Self {
         let mut next = Self::with(256, self.remembered_commands);
         next.times = self.times;
+        for batch in in_the_log(self.answers) {
+            for read in crate::answers::RecordedAnswer::read(&batch) {
+                next.lane.remember_answer(read.key, read.answer);
+            }
+        }
         for batch in in_the_log(self.log) {
             next.end = batch.last_offset + 1;
             for record in batch.records() {
@@ -431,6 +465,116 @@ fn a_rejected_command_may_be_decided_anew() {
     let mut again = world.send("a", "1", Increase::Add(2));
     world.settle();
     assert_eq!(version(&mut again), 1);
+}
+
+#[test]
+fn a_recorded_rejection_is_given_again_whatever_has_happened_since() {
+    let mut world = World::new();
+    world.record_answers = true;
+    world.send("a", "1", Increase::Add(8));
+    let mut rejected = world.send("a", "2", Increase::Add(3));
+    let mut stale = world.send_expecting("b", "3", Increase::Add(1), Expected::Exists);
+    let mut nothing = world.send("b", "4", Increase::Add(0));
+    world.send_group();
+    world.acknowledge();
+    let mut joined = world.send("a", "2", Increase::Add(3));
+    for waiting in [&mut rejected, &mut stale, &mut nothing] {
+        assert!(unanswered(waiting), "it is not recorded yet");
+    }
+    world.settle();
+    let first = error(&mut rejected);
+    assert!(matches!(first, CommandError::Rejected { code: "full", .. }));
+    assert_eq!(error(&mut joined), first);
+    let current = StreamVersion(0);
+    assert_eq!(error(&mut stale), CommandError::Stale { current });
+    let nothing = nothing.try_recv().unwrap().unwrap();
+    assert!(!nothing.repeated && nothing.events == 0);
+
+    for restored in [false, true] {
+        // What was missing is there now.
+        world.send("b", if restored { "6" } else { "5" }, Increase::Add(1));
+        let mut again = world.send("a", "2", Increase::Add(3));
+        let mut stale = world.send_expecting("b", "3", Increase::Add(1), Expected::Exists);
+        let mut unchanged = world.send("b", "4", Increase::Add(0));
+        let mut reused = world.send("a", "2", Increase::Add(4));
+        world.settle();
+        assert_eq!(error(&mut again), first);
+        assert_eq!(error(&mut stale), CommandError::Stale { current });
+        assert_eq!(error(&mut reused), CommandError::KeyReused);
+        let unchanged = unchanged.try_recv().unwrap().unwrap();
+        let expected = Acceptance {
+            repeated: true,
+            ..nothing.clone()
+        };
+        assert_eq!(unchanged, expected);
+        world = world.restored();
+        world.record_answers = true;
+    }
+}
+
+#[test]
+fn answers_that_are_recorded_stand_for_a_barrier() {
+    let mut world = World::new();
+    world.record_answers = true;
+    let mut recorded = world.send("a", "1", Increase::Add(11));
+    world.record_answers = false;
+    let mut rides = world.send("a", "2", Increase::Add(11));
+    world.send_group();
+    assert!(world.lane.has_answers() && !world.lane.has_answers_due());
+    world.send_answers(true);
+    assert!(unanswered(&mut recorded) && unanswered(&mut rides));
+    world.lane.answers_recorded();
+    assert!(matches!(
+        error(&mut recorded),
+        CommandError::Rejected { .. }
+    ));
+    assert!(matches!(error(&mut rides), CommandError::Rejected { .. }));
+    let mut again = world.send("a", "2", Increase::Add(1));
+    world.settle();
+    assert_eq!(
+        version(&mut again),
+        1,
+        "who did not ask for it is decided anew"
+    );
+}
+
+#[test]
+fn who_waits_to_be_recorded_is_told_when_the_shard_stops() {
+    let mut world = World::new();
+    world.record_answers = true;
+    let mut in_flight = world.send("a", "1", Increase::Add(11));
+    world.send_group();
+    world.send_answers(true);
+    let mut joined = world.send("a", "1", Increase::Add(11));
+    let reason = "deposed".to_owned();
+    world.lane.stop(&CommandError::NotServed { reason });
+    for waiting in [&mut in_flight, &mut joined] {
+        assert!(matches!(error(waiting), CommandError::NotServed { .. }));
+    }
+}
+
+#[test]
+fn recorded_answers_are_forgotten_like_others() {
+    let at = |micros| DateTime::from_timestamp_micros(micros).unwrap();
+    let mut world = World::remembering(2);
+    world.record_answers = true;
+    for micros in 1..=3 {
+        world.now = at(micros);
+        world.send("a", &micros.to_string(), Increase::Add(11));
+        world.settle();
+    }
+    let mut world = world.restored();
+    world.issued_at = Some(at(1));
+    let mut passed = world.send("a", "1", Increase::Add(11));
+    world.issued_at = Some(at(2));
+    let mut known = world.send("a", "2", Increase::Add(11));
+    world.settle();
+    let forgotten_until = at(1);
+    assert_eq!(
+        error(&mut passed),
+        CommandError::WindowPassed { forgotten_until }
+    );
+    assert!(matches!(error(&mut known), CommandError::Rejected { .. }));
 }
 
 #[test]

@@ -38,6 +38,9 @@ pub(super) enum Ending {
     /// The coordinator gives no answer, or none that helps, or this process has stood still: a new
     /// take-over, as long as the shard is ours.
     Unavailable,
+    /// Somebody wrote past us who does not own the shard. What that was, restoring tells: a new
+    /// take-over, on the same terms as after `Deposed`.
+    Trespassed,
     /// The log is not as it must be: not served until somebody has looked.
     Diverged,
     /// It cannot be claimed safely: not served until somebody has looked.
@@ -58,6 +61,7 @@ impl OwnerError {
                 AppendError::Refused { .. }
                 | AppendError::Overslept(_)
                 | AppendError::Unmarked(_) => Ending::Unavailable,
+                AppendError::Trespassed { .. } => Ending::Trespassed,
                 AppendError::Diverged { .. } => Ending::Diverged,
             },
             Self::Unfenced(_) | Self::Term { .. } => Ending::Unclaimable,

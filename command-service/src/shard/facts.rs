@@ -2,11 +2,13 @@
 
 use std::{
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::UNIX_EPOCH,
 };
+
+use crate::lane::Foreign;
 
 /// Of one shard on this node. Each fact is true by itself; together they may be of two moments.
 #[derive(Debug, Default)]
@@ -21,6 +23,8 @@ pub(crate) struct Facts {
     last_commit_ms: AtomicI64,
     /// Streams and reasons.
     stopped: Mutex<Vec<(String, String)>>,
+    /// Topics, and what in them is none of ours.
+    foreign: Mutex<Vec<(String, Foreign)>>,
 }
 
 impl Facts {
@@ -51,21 +55,31 @@ impl Facts {
     }
 
     pub fn stopped(&self) -> Vec<(String, String)> {
-        self.lock().clone()
+        lock(&self.stopped).clone()
+    }
+
+    pub fn foreign(&self) -> Vec<(String, Foreign)> {
+        lock(&self.foreign).clone()
+    }
+
+    /// A new owner has read the log: what an earlier one found counts no more.
+    pub fn note_restored(&self, foreign: Vec<(String, Foreign)>) {
+        lock(&self.stopped).clear();
+        *lock(&self.foreign) = foreign;
     }
 
     /// Cheap as long as their number stays.
     pub fn note_stopped<'a>(&self, streams: impl Iterator<Item = (&'a str, &'a str)> + Clone) {
-        let mut known = self.lock();
+        let mut known = lock(&self.stopped);
         if known.len() != streams.clone().count() {
             let owned = |(stream, reason): (&str, &str)| (stream.to_owned(), reason.to_owned());
             *known = streams.map(owned).collect();
         }
     }
+}
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(String, String)>> {
-        self.stopped.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(facts: &Mutex<T>) -> MutexGuard<'_, T> {
+    facts.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn now_ms() -> i64 {

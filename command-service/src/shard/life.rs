@@ -31,6 +31,7 @@ pub(crate) async fn run(
         requests,
         status,
         shutdown,
+        trespasses: Trespasses::default(),
     };
     while let Some(()) = place.until_assigned().await {
         let carries_on = match place.own().await {
@@ -41,6 +42,7 @@ pub(crate) async fn run(
                 let reason = chain(&error);
                 match error.ending() {
                     Ending::Deposed => place.deposed(&reason).await,
+                    Ending::Trespassed => place.trespassed(&reason).await,
                     Ending::Unavailable => place.unavailable(reason).await,
                     Ending::Diverged | Ending::Unclaimable => place.stopped(reason).await,
                 }
@@ -68,6 +70,34 @@ struct Place {
     requests: mpsc::Receiver<Routed>,
     status: watch::Sender<ShardStatus>,
     shutdown: CancellationToken,
+    trespasses: Trespasses,
+}
+
+/// How often somebody wrote past this owner lately. Who does it without end must not keep the shard
+/// in take-overs without end.
+#[derive(Default)]
+struct Trespasses {
+    count: u32,
+    last: Option<Instant>,
+}
+
+impl Trespasses {
+    const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
+    const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+    /// One more: how long to wait before the next take-over.
+    fn pause(&mut self) -> Duration {
+        if self
+            .last
+            .is_some_and(|last| last.elapsed() > Self::FORGIVEN_AFTER)
+        {
+            self.count = 0;
+        }
+        self.last = Some(Instant::now());
+        let pause = Duration::from_millis(100) * 2_u32.pow(self.count.min(6));
+        self.count += 1;
+        pause.min(Self::LONGEST_PAUSE)
+    }
 }
 
 impl Place {
@@ -89,6 +119,7 @@ impl Place {
             requests,
             status,
             shutdown,
+            trespasses: _,
         } = self;
         let (settings, partition) = (settings.clone(), *partition);
         let began = Instant::now();
@@ -130,17 +161,40 @@ impl Place {
             "shard {partition} was taken over"
         );
         metrics::counter!("annals_failovers_total").increment(1);
-        self.status
-            .send_replace(ShardStatus::Starting(reason.into()));
-        let settings = self.settings.clone();
-        let still = settings.group.still_assigns(partition);
-        match self.meanwhile(still).await? {
+        match self.is_still_ours(reason).await? {
             true => {
                 metrics::counter!("annals_recycles_total").increment(1);
                 self.pause().await
             }
             false => Some(()),
         }
+    }
+
+    /// What was written stays in the log for ever. Whose stream it is, and whether the rest can be
+    /// served, is told by the same rules as at any start.
+    async fn trespassed(&mut self, reason: &str) -> Option<()> {
+        let partition = self.partition;
+        tracing::error!(
+            shard = partition,
+            reason,
+            "somebody wrote past the owner of shard {partition}; reading it anew"
+        );
+        metrics::counter!("annals_trespasses_total").increment(1);
+        match self.is_still_ours(reason).await? {
+            true => {
+                let pause = self.trespasses.pause();
+                self.meanwhile(sleep(pause)).await
+            }
+            false => Some(()),
+        }
+    }
+
+    async fn is_still_ours(&mut self, reason: &str) -> Option<bool> {
+        self.status
+            .send_replace(ShardStatus::Starting(reason.into()));
+        let settings = self.settings.clone();
+        let still = settings.group.still_assigns(self.partition);
+        self.meanwhile(still).await
     }
 
     async fn unavailable(&mut self, reason: String) -> Option<()> {

@@ -48,6 +48,10 @@ pub(super) enum Done {
         appender: Appender,
         result: Result<i64, AppendError>,
     },
+    Answers {
+        appender: Appender,
+        result: Result<i64, AppendError>,
+    },
     Renewal {
         result: Result<Box<Renewed>, OwnerError>,
     },
@@ -57,6 +61,7 @@ pub(super) enum Done {
 pub(super) struct Renewed {
     fence: Fence,
     lanes: Vec<Appender>,
+    answers: Appender,
     owners: Appender,
     /// Offset of the new claim.
     claim: i64,
@@ -183,7 +188,14 @@ impl Shard {
     }
 
     fn take(&mut self, Routed { lane, request }: Routed) {
-        match &self.troubles[lane] {
+        // Behind those of the lanes comes that of the answers.
+        let trouble = match request.ask.records_answer() {
+            true => self.troubles[lane]
+                .as_ref()
+                .or(self.troubles[self.lanes.len()].as_ref()),
+            false => self.troubles[lane].as_ref(),
+        };
+        match trouble {
             Some(trouble) if self.lanes[lane].waiting() >= self.room => {
                 let reason = trouble.clone();
                 let refusal = CommandError::NotServed { reason };
@@ -197,7 +209,9 @@ impl Shard {
 
     /// With nothing in flight: fences itself, and goes on behind the new markers.
     fn renew(&mut self) {
-        let (Some(mut fence), Some(mut owners)) = (self.fence.take(), self.owners.take()) else {
+        let (fence, answers, owners) = (self.fence.take(), self.answers.take(), self.owners.take());
+        let (Some(mut fence), Some(mut answers), Some(mut owners)) = (fence, answers, owners)
+        else {
             unreachable!("the fence is renewed with nothing in flight");
         };
         let mut lanes: Vec<_> = self.appenders.iter_mut().filter_map(Option::take).collect();
@@ -208,6 +222,7 @@ impl Shard {
                 for appender in &mut lanes {
                     appender.resume(renewed).await?;
                 }
+                answers.resume(renewed).await?;
                 owners.resume(renewed).await?;
                 // The identity is a new one, and the newest claim has to name it.
                 let claim = owners.append(Claim::new(&endpoint, renewed.writer).batch());
@@ -217,6 +232,7 @@ impl Shard {
                 Box::new(Renewed {
                     fence,
                     lanes,
+                    answers,
                     owners,
                     claim,
                 })
@@ -248,13 +264,44 @@ impl Shard {
                 continue;
             };
             lane.decide();
-            if batch.is_empty() {
-                self.want_barrier.push(index);
-            } else {
+            if !batch.is_empty() {
                 self.send_group(index, batch);
+            } else if lane.has_answers() {
+                // They prove as much as a barrier.
+                self.want_answers.insert(index, true);
+            } else {
+                self.want_barrier.push(index);
             }
         }
+        self.send_answers();
         self.send_barrier();
+    }
+
+    fn send_answers(&mut self) {
+        if self.want_answers.is_empty() {
+            return;
+        }
+        let Some(mut appender) = self.answers.take() else {
+            return;
+        };
+        let mut batch = BatchBuilder::default();
+        let wanted = std::mem::take(&mut self.want_answers);
+        for (index, carries_group) in &wanted {
+            self.lanes[*index].record_answers(&mut batch, *carries_group);
+        }
+        self.behind_answers = wanted.into_keys().collect();
+        let append = async move {
+            let result = appender.append(batch).await;
+            Done::Answers { appender, result }
+        };
+        self.in_flight.push(Box::pin(append));
+    }
+
+    /// Acknowledged groups may have left answers that are to be recorded.
+    fn note_answers(&mut self, lane: usize) {
+        if self.lanes[lane].has_answers_due() {
+            self.want_answers.entry(lane).or_insert(false);
+        }
     }
 
     fn send_group(&mut self, lane: usize, batch: BatchBuilder) {
@@ -304,6 +351,7 @@ impl Shard {
                 match result {
                     Ok(base_offset) => {
                         self.lanes[lane].acknowledge(base_offset);
+                        self.note_answers(lane);
                         self.facts.committed();
                     }
                     Err(error @ AppendError::Refused { .. }) => {
@@ -320,10 +368,20 @@ impl Shard {
                 metrics::counter!("annals_fence_renewals_total").increment(1);
                 self.fence = Some(renewed.fence);
                 self.appenders = renewed.lanes.into_iter().map(Some).collect();
+                self.answers = Some(renewed.answers);
                 self.owners = Some(renewed.owners);
                 self.begin_term(renewed.claim)?;
                 self.renewing = false;
                 self.renew_at = Instant::now() + self.renew_every;
+            }
+            Done::Answers { appender, result } => {
+                result?;
+                self.facts.committed();
+                self.answers = Some(appender);
+                for lane in std::mem::take(&mut self.behind_answers) {
+                    self.lanes[lane].answers_recorded();
+                    self.note_answers(lane);
+                }
             }
             Done::Barrier { appender, result } => {
                 let offset = result?;

@@ -1,7 +1,7 @@
 //! From nothing to an owner: read ahead, take over, restore, claim.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
@@ -24,6 +24,7 @@ use super::{
     predecessors::{Claim, Predecessors},
 };
 use crate::{
+    answers::RecordedAnswer,
     lane::{Lane, UnknownRecord},
     membership::SESSION,
     snapshots::{Copier, Shelf},
@@ -42,7 +43,7 @@ impl Shard {
             .iter()
             .map(|context| generation.events_topic(&context.name))
             .collect();
-        topics.push(owners_topic.clone());
+        topics.extend([generation.answers_topic(), owners_topic]);
         let transactional_id = generation.transactional_id(partition);
         let lifetime = settings.fence_lifetime;
         status.send_replace(ShardStatus::Starting("reading ahead".into()));
@@ -84,6 +85,9 @@ impl Shard {
             lanes: Vec::new(),
             appenders: Vec::new(),
             owners: None,
+            answers: None,
+            want_answers: BTreeMap::new(),
+            behind_answers: Vec::new(),
             want_barrier: Vec::new(),
             behind_barrier: Vec::new(),
             in_flight: FuturesUnordered::new(),
@@ -126,13 +130,20 @@ impl Shard {
         restoring.read_to_marker(taken.marker).await?;
         let Restoring {
             lanes,
+            answers,
             owners,
             predecessors,
+            ..
         } = restoring;
         predecessors
             .are_fenced(partition, taken.marker, settings.fence_lifetime)
             .map_err(Box::new)?;
         let ids = Arc::new(predecessors.ids(taken));
+        let foreign = lanes.iter().filter_map(|(lane, _)| {
+            let found = lane.foreign()?.clone();
+            Some((lane.topic().to_owned(), found))
+        });
+        self.facts.note_restored(foreign.collect());
         for (lane, reader) in lanes {
             warn_of_foreign(&lane, partition);
             let end = reader.next_offset();
@@ -141,6 +152,10 @@ impl Shard {
                 .push(Some(appender.waits_out_pauses(&self.awake)));
             self.lanes.push(lane);
         }
+        let topic = settings.generation.answers_topic();
+        let answers = self.appender(settings, &topic, taken, answers.next_offset(), &ids);
+        self.answers = Some(answers.waits_out_pauses(&self.awake));
+        // The last one: see `status`.
         let topic = settings.generation.owners_topic();
         let owners = self.appender(settings, &topic, taken, owners.next_offset(), &ids);
         self.owners = Some(owners.proves_ownership(&self.awake));
@@ -194,6 +209,10 @@ impl Shard {
 /// The shard's state in the making, from its log.
 struct Restoring {
     lanes: Vec<(Lane, PartitionReader)>,
+    /// Of the topic of answers.
+    answers: PartitionReader,
+    /// Highest term of an answer that was read.
+    answers_term: u64,
     /// Of the owners topic.
     owners: PartitionReader,
     predecessors: Predecessors,
@@ -212,10 +231,14 @@ impl Restoring {
             (lane, reader)
         });
         let lanes = lanes.collect();
+        let answers_topic = settings.generation.answers_topic();
+        predecessors.read(&answers_topic);
         let owners_topic = settings.generation.owners_topic();
         predecessors.read(&owners_topic);
         Self {
             lanes,
+            answers: reader(&answers_topic, 0),
+            answers_term: 0,
             owners: reader(&owners_topic, 0),
             predecessors,
         }
@@ -231,6 +254,16 @@ impl Restoring {
             reader.read_ahead(take).await?;
             replayed?;
         }
+        let Self {
+            lanes,
+            answers,
+            answers_term,
+            predecessors,
+            ..
+        } = self;
+        predecessors.read(answers.topic());
+        let take = |batch: &Batch| take_answers(lanes, predecessors, answers_term, batch);
+        answers.read_ahead(take).await?;
         Ok(())
     }
 
@@ -242,6 +275,16 @@ impl Restoring {
             reader.read_to_marker(marker, take).await?;
             replayed?;
         }
+        let Self {
+            lanes,
+            answers,
+            answers_term,
+            predecessors,
+            ..
+        } = self;
+        predecessors.read(answers.topic());
+        let take = |batch: &Batch| take_answers(lanes, predecessors, answers_term, batch);
+        answers.read_to_marker(marker, take).await?;
         self.predecessors.read(self.owners.topic());
         let note = |batch: &Batch| self.predecessors.note_claim(batch);
         self.owners.read_to_marker(marker, note).await?;
@@ -258,6 +301,26 @@ fn replay(
     predecessors.note(batch);
     if replayed.is_ok() {
         *replayed = lane.replay(batch);
+    }
+}
+
+/// Each goes to the lane of its stream; what a deposed owner wrote does not count.
+fn take_answers(
+    lanes: &mut [(Lane, PartitionReader)],
+    predecessors: &mut Predecessors,
+    highest_term: &mut u64,
+    batch: &Batch,
+) {
+    predecessors.note(batch);
+    for read in RecordedAnswer::read(batch) {
+        if read.term < *highest_term {
+            continue;
+        }
+        *highest_term = read.term;
+        let mut lanes = lanes.iter_mut().map(|(lane, _)| lane);
+        if let Some(lane) = lanes.find(|lane| lane.has(&read.stream)) {
+            lane.remember_answer(read.key, read.answer);
+        }
     }
 }
 

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
+mod answers;
 mod fence;
+mod http;
 mod prepare;
 mod snapshots;
 mod world;

@@ -3,7 +3,12 @@
 use std::collections::BTreeMap;
 
 use command_service::CommandError;
+use dev_stack::DevStack;
 use event_log::{snapshots::SnapshotTopic, topics::Generation};
+use rdkafka::{
+    ClientConfig,
+    admin::{AdminClient, AdminOptions},
+};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -54,13 +59,54 @@ async fn a_damaged_snapshot_and_a_wiped_topic_do_no_harm() {
     assert_eq!(count(&world).await, COMMANDS as i32);
     world.stop().await;
 
-    for key in snapshots.records().await.into_keys() {
-        snapshots.topic.put(0, &key, None).await.unwrap();
-    }
+    snapshots.wipe("").await;
     let world = World::start(stack, generation.clone()).await;
     assert_eq!(count(&world).await, COMMANDS as i32);
     assert!(world.add("a", "1", 1).await.unwrap().repeated);
     world.stop().await;
+}
+
+/// Whole or in part, while it is written and read.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_topic_may_be_wiped_at_any_time() {
+    let stack = dev_stack::shared().await;
+    let generation = generation();
+    let mut world = World::start(stack, generation.clone()).await;
+    let snapshots = Snapshots::of(&world, &generation);
+    let mut count = 0;
+    for keys in ["", "manifest/", "chunk/", "deleted"] {
+        let wiping = async {
+            for _ in 0..5 {
+                match keys {
+                    "deleted" => delete(stack, &generation.snapshots_topic()).await,
+                    keys => snapshots.wipe(keys).await,
+                }
+            }
+        };
+        let adding = async {
+            for _ in 0..SNAPSHOT_EVERY {
+                count += 1;
+                let answer = world.add("a", &count.to_string(), 1).await.unwrap();
+                assert_eq!(answer.version.0, count);
+            }
+        };
+        tokio::join!(wiping, adding);
+        world.stop().await;
+        world = World::start(stack, generation.clone()).await;
+        assert_eq!(self::count(&world).await, count as i32, "after {keys:?}");
+        assert!(world.add("a", "1", 1).await.unwrap().repeated);
+    }
+    world.stop().await;
+}
+
+async fn delete(stack: &DevStack, topic: &str) {
+    let admin: AdminClient<_> = ClientConfig::new()
+        .set("bootstrap.servers", stack.kafka())
+        .create()
+        .unwrap();
+    let deleted = admin.delete_topics(&[topic], &AdminOptions::new()).await;
+    // From the second time on it is not there.
+    deleted.unwrap();
 }
 
 async fn add_up(world: &World) {
@@ -105,6 +151,14 @@ impl Snapshots {
         };
         self.topic.read(0, take).await.unwrap();
         records
+    }
+
+    /// All whose key begins so.
+    async fn wipe(&self, keys: &str) {
+        let records = self.records().await.into_keys();
+        for key in records.filter(|key| key.starts_with(keys)) {
+            self.topic.put(0, &key, None).await.unwrap();
+        }
     }
 
     async fn until_written(&self) {

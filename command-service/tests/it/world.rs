@@ -50,6 +50,7 @@ impl Decider for Counter {
     type Rejection = Full;
 
     fn decide(&self, Add(by): &Add, _: &Meta) -> Result<Vec<Count>, Full> {
+        assert_ne!(*by, BUG, "asked to");
         match self.0 + by {
             101.. => Err(Full),
             _ => Ok(vec![Count::Counted { by: *by }]),
@@ -60,6 +61,9 @@ impl Decider for Counter {
         self.0 += by;
     }
 }
+
+/// To add this is a bug.
+pub const BUG: i32 = -666;
 
 /// After so many records the services here make a snapshot.
 pub const SNAPSHOT_EVERY: u64 = 20;
@@ -102,31 +106,10 @@ impl World {
 
     /// Starts on one partition.
     pub async fn try_start(stack: &DevStack, generation: Generation) -> Self {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let kafka = Cluster::new(stack.kafka());
         let shutdown = CancellationToken::new();
-        let registry = start_registry(stack, &shutdown).await;
-        let schemas = schemas();
-        for file in schemas.files() {
-            let subject = schemas.full_name(&file.event);
-            while registry.register(&subject, &file.text).await.is_err() {
-                tokio::task::yield_now().await;
-            }
-        }
+        let service = service(stack, generation.clone()).await;
+        let kafka = service.kafka.clone();
         let readiness = Readiness::new();
-        let service = CommandService {
-            kafka: kafka.clone(),
-            registry,
-            generation: generation.clone(),
-            topics: TopicOptions::default(),
-            config: Config {
-                // Some of the brokers here forget soon, to be waited for.
-                least_fence_lifetime_ms: 1,
-                snapshot_every: SNAPSHOT_EVERY,
-                ..Config::default()
-            },
-            contexts: vec![ContextStreams::new(Arc::new(schemas)).stream::<Counter>()],
-        };
         let (commands, running) = service.start(&readiness, shutdown.clone()).unwrap();
         let running = tokio::spawn(async move { running.await.unwrap() });
         Self {
@@ -144,6 +127,22 @@ impl World {
         self.commands.submit::<Counter>(submission, Add(by)).await
     }
 
+    /// Again with the same key, until the shard is served.
+    pub async fn until_served(&self, stream: &str, key: &str, by: i32) -> Acceptance {
+        let answered = async {
+            loop {
+                match self.add(stream, key, by).await {
+                    Err(CommandError::NotServed { .. }) => {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                    answer => return answer.unwrap(),
+                }
+            }
+        };
+        let answered = tokio::time::timeout(Duration::from_secs(90), answered).await;
+        answered.expect("it was not served again")
+    }
+
     pub fn commands(&self) -> &Commands {
         &self.commands
     }
@@ -151,6 +150,32 @@ impl World {
     pub async fn stop(self) {
         self.shutdown.cancel();
         self.running.await.unwrap();
+    }
+}
+
+/// One that does not run yet, with a registry of its own.
+pub async fn service(stack: &DevStack, generation: Generation) -> CommandService {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let registry = start_registry(stack).await;
+    let schemas = schemas();
+    for file in schemas.files() {
+        let subject = schemas.full_name(&file.event);
+        while registry.register(&subject, &file.text).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    }
+    CommandService {
+        kafka: Cluster::new(stack.kafka()),
+        registry,
+        generation,
+        topics: TopicOptions::default(),
+        config: Config {
+            // Some of the brokers here forget soon, to be waited for.
+            least_fence_lifetime_ms: 1,
+            snapshot_every: SNAPSHOT_EVERY,
+            ..Config::default()
+        },
+        contexts: vec![ContextStreams::new(Arc::new(schemas)).stream::<Counter>()],
     }
 }
 
@@ -211,7 +236,8 @@ fn schemas() -> ContextSchemas {
     ContextSchemas::load("counting", [("Counted.v1.avsc", counted)]).unwrap()
 }
 
-async fn start_registry(stack: &DevStack, shutdown: &CancellationToken) -> RegistryClient {
+/// It ends with the test.
+async fn start_registry(stack: &DevStack) -> RegistryClient {
     let config = schema_registry::Config {
         address: "127.0.0.1:0".into(),
         postgres: service_kit::SecretUrl::new(stack.fresh_database().await.unwrap()),
@@ -220,6 +246,6 @@ async fn start_registry(stack: &DevStack, shutdown: &CancellationToken) -> Regis
     };
     let service = schema_registry::Service::bind(config).await.unwrap();
     let address = format!("http://{}", service.address());
-    tokio::spawn(service.serve(shutdown.clone()));
+    tokio::spawn(service.serve(CancellationToken::new()));
     RegistryClient::new(&address).unwrap()
 }

@@ -22,6 +22,8 @@ pub enum Action {
     FenceLeftBehind(usize),
     Restore(usize),
     RestoreFromOldLeader(usize),
+    /// The marker does not come.
+    GiveUp(usize),
     Ask(u8, usize),
     SendGroup(usize),
     Produce(usize, Topic, usize),
@@ -36,6 +38,7 @@ pub enum Action {
     LandMarkerTwice(Topic),
     Arrive(usize),
     FailOver,
+    CompleteUnmarked,
     TimeOut,
     RestartBroker(Topic),
     DeposeLeader,
@@ -84,6 +87,9 @@ impl Shard {
             Phase::Restoring => {
                 actions.push(Action::Restore(n));
                 actions.push(Action::RestoreFromOldLeader(n));
+                if !self.rules.mutated(Mutation::WaitForEver) {
+                    actions.push(Action::GiveUp(n));
+                }
             }
             Phase::Serving => {
                 if node.admits() {
@@ -169,6 +175,9 @@ impl Shard {
                     actions.push(Action::LandMarkerTwice(topic));
                 }
             }
+        }
+        if aborting.is_some() && budget.lost_markers > 0 {
+            actions.push(Action::CompleteUnmarked);
         }
         if aborting.is_some_and(|pending| pending != [true; 2]) && budget.coordinator_failovers > 0
         {

@@ -149,6 +149,14 @@ impl Coordinator {
         }
     }
 
+    /// It was killed before it had sent the markers that are missing, and does not send them any
+    /// more (Kafka 4.3.0 does so; see ADR 13).
+    pub fn complete_unmarked(&mut self) {
+        if matches!(self.transaction, Transaction::Aborting(_)) {
+            self.transaction = Transaction::Aborted;
+        }
+    }
+
     /// Another broker has become the coordinator: it sends all prepared markers.
     pub fn fail_over(&mut self) {
         if let Transaction::Aborting(pending) = &mut self.transaction {

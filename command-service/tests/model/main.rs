@@ -117,6 +117,11 @@ fn a_take_over_survives_its_coordinator() {
 }
 
 #[test]
+fn markers_may_never_come() {
+    holds(scenarios::lost_markers());
+}
+
+#[test]
 fn a_deposed_owner_renews_nothing() {
     holds(scenarios::renewal());
 }

@@ -30,6 +30,8 @@ pub enum Mutation {
     RenewalWithoutClaim,
     /// A barrier, instead of a take-over, after a pause in which brokers forget producers.
     BarrierAfterLongPause,
+    /// Who restores waits for its marker, however long it takes.
+    WaitForEver,
 }
 
 /// What a node goes by.
@@ -52,7 +54,7 @@ mod tests {
 
     use super::Mutation;
     use crate::{
-        properties::{ANSWERED, GAPLESS, KEPT, NO_ALARM, ONCE, PEACE, TERMS, TRUE},
+        properties::{ANSWERED, GAPLESS, KEPT, NO_ALARM, ONCE, PEACE, PROGRESS, TERMS, TRUE},
         scenarios::{self, Scenario},
         system::Shard,
     };
@@ -227,6 +229,15 @@ mod tests {
             scenarios::used_up_id(),
             Mutation::RenewalWithoutClaim,
             &[GAPLESS, TERMS, TRUE],
+        );
+    }
+
+    #[test]
+    fn who_waits_for_a_lost_marker_waits_for_ever() {
+        breaks(
+            scenarios::lost_markers(),
+            Mutation::WaitForEver,
+            &[PROGRESS],
         );
     }
 

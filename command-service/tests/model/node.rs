@@ -38,6 +38,8 @@ pub enum Step {
 pub enum Stop {
     /// The log is not as it must be.
     Diverged,
+    /// Somebody else wrote between its batches. It is read anew and served on; this is only told.
+    WrittenPast,
     /// A predecessor may still be able to append.
     Unfenced,
     /// The coordinator said what no well-behaved client hears.

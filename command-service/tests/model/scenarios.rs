@@ -18,6 +18,8 @@ pub struct Budget {
     /// Markers that arrive once more, later.
     pub late_markers: u8,
     pub coordinator_failovers: u8,
+    /// Transactions that a coordinator completes without having marked every partition.
+    pub lost_markers: u8,
     pub transaction_timeouts: u8,
     pub broker_restarts: u8,
     pub deposed_leaders: u8,
@@ -39,6 +41,7 @@ impl Budget {
             &mut self.strays,
             &mut self.late_markers,
             &mut self.coordinator_failovers,
+            &mut self.lost_markers,
             &mut self.transaction_timeouts,
             &mut self.broker_restarts,
             &mut self.deposed_leaders,
@@ -213,6 +216,21 @@ pub fn coordinator_trouble() -> Scenario {
     }
 }
 
+/// The coordinator is killed before it has marked a partition, and takes the transaction for done.
+pub fn lost_markers() -> Scenario {
+    Scenario {
+        commands: commands([Body::Add, Body::Once]),
+        budget: Budget {
+            take_overs: 1,
+            unheard: 1,
+            renewals: 1,
+            lost_markers: 1,
+            ..Budget::default()
+        },
+        ..Scenario::default()
+    }
+}
+
 /// Owners renew the fence, deposed or not.
 pub fn renewal() -> Scenario {
     Scenario {
@@ -252,7 +270,7 @@ pub fn used_up_id() -> Scenario {
             ..Budget::default()
         },
         // The owner that nobody fences finds markers of an id that it does not know.
-        stops: &[Stop::Unfenced, Stop::Diverged],
+        stops: &[Stop::Unfenced, Stop::WrittenPast],
         ..few_epochs()
     }
 }
@@ -290,7 +308,7 @@ pub fn foreign_writer() -> Scenario {
             foreign_writes: 1,
             ..Budget::default()
         },
-        stops: &[Stop::Diverged],
+        stops: &[Stop::WrittenPast],
         ..Scenario::default()
     }
 }

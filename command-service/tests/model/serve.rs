@@ -12,6 +12,8 @@ use crate::{
 pub enum Outcome {
     Answers(Vec<Entry>),
     Deposed,
+    /// Somebody else's batch lies before the node's own: it begins anew, and raises an alarm.
+    WrittenPast,
     Stopped,
 }
 
@@ -154,12 +156,17 @@ impl Node {
                     || !only_writers && self.known_pids.contains(&slot.by.pid))
         };
         let expected = appender.next_offset;
-        if base < expected
-            || !log[usize::from(expected)..usize::from(base)]
-                .iter()
-                .all(repeated)
-        {
+        if base < expected {
             return self.stop();
+        }
+        let mut between = log[usize::from(expected)..usize::from(base)].iter();
+        match between.find(|slot| !repeated(slot)) {
+            None => {}
+            Some(slot) if slot.by.pid == self.writer.pid => return self.stop(),
+            Some(_) => {
+                self.depose(rules);
+                return Outcome::WrittenPast;
+            }
         }
         appender.next_offset = base + sent.batch.records.len() as u8;
         self.slept = false;

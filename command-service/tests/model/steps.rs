@@ -2,7 +2,7 @@
 
 use crate::{
     actions::Action,
-    broker::{Produced, Record, TOPICS, Topic},
+    broker::{Partition, Produced, Record, TOPICS, Topic},
     coordinator::Transaction,
     mutations::Mutation,
     node::Entry,
@@ -54,6 +54,18 @@ impl Shard {
                 let node = &state.nodes[n];
                 state.nodes[n] = node.restored(&state.partitions, true, rules)?;
             }
+            Action::GiveUp(n) => {
+                let is_coming = matches!(state.coordinator.transaction, Transaction::Aborting(_));
+                let marker = state.nodes[n].marker;
+                let is_in = |partition: &Partition| {
+                    let mut slots = partition.log.iter();
+                    slots.any(|slot| slot.is_marker_of(marker))
+                };
+                if is_coming || state.partitions.iter().all(is_in) {
+                    return None;
+                }
+                state.nodes[n].depose(rules);
+            }
             Action::Ask(command, n) => {
                 if state.nodes.iter().any(|node| node.holds(command)) {
                     state.budget.retries -= 1;
@@ -73,10 +85,10 @@ impl Shard {
                 let node = &mut state.nodes[n];
                 let batch = &node.appenders[topic as usize].sent[place].batch;
                 let produced = partition.produce(batch);
-                if let Outcome::Answers(entries) =
-                    node.acknowledge(topic, place, produced, &partition.log, rules)
-                {
-                    self.answer(state, entries);
+                match node.acknowledge(topic, place, produced, &partition.log, rules) {
+                    Outcome::Answers(entries) => self.answer(state, entries),
+                    Outcome::WrittenPast => state.written_past = true,
+                    Outcome::Deposed | Outcome::Stopped => {}
                 }
             }
             Action::ProduceUnheard(n, topic, place) => {
@@ -129,6 +141,10 @@ impl Shard {
             Action::FailOver => {
                 state.budget.coordinator_failovers -= 1;
                 state.coordinator.fail_over();
+            }
+            Action::CompleteUnmarked => {
+                state.budget.lost_markers -= 1;
+                state.coordinator.complete_unmarked();
             }
             Action::TimeOut => {
                 state.budget.transaction_timeouts -= 1;

@@ -39,6 +39,8 @@ pub struct State {
     /// The version that some client knows to be in the log.
     pub known: u8,
     pub broken: Option<Broken>,
+    /// An owner has found between its batches what it had not written.
+    pub written_past: bool,
     /// Whom the consumer group's coordinator gives the shard to.
     pub assigned: usize,
     pub begun: u8,
@@ -71,6 +73,7 @@ impl Shard {
             asked: vec![Asked::default(); scenario.commands.len()],
             known: 0,
             broken: None,
+            written_past: false,
             assigned: 0,
             begun: 0,
             budget: scenario.budget,

@@ -216,7 +216,7 @@ async fn whoever_writes_between_our_batches_is_noticed() {
         let (code, offset) = produce(&shard.cluster, &shard.events, PARTITION, bytes).await;
         assert_eq!(code, 0, "Kafka itself lets them");
         let error = owner.append(2).await.unwrap_err();
-        let AppendError::Diverged { what, .. } = &error else {
+        let AppendError::Trespassed { what, .. } = &error else {
             panic!("{error}");
         };
         let who = format!(
@@ -234,7 +234,7 @@ async fn a_foreign_marker_between_our_batches_is_noticed() {
     let other = init_producer_id(&shard.cluster, None, NO_PRODUCER).await.1;
     write_marker(&shard.cluster, other, &shard.events, PARTITION).await;
     let error = owner.append(1).await.unwrap_err();
-    let AppendError::Diverged { what, .. } = &error else {
+    let AppendError::Trespassed { what, .. } = &error else {
         panic!("{error}");
     };
     let who = format!(

@@ -90,5 +90,5 @@ async fn whoever_wrote_before_the_renewal_is_noticed() {
     assert_eq!(code, 0, "Kafka itself lets them");
     let take_over = renewed(&shard, &owner).await.unwrap();
     let error = in_time(owner.events.resume(take_over)).await.unwrap_err();
-    assert!(matches!(error, AppendError::Diverged { .. }), "{error}");
+    assert!(matches!(error, AppendError::Trespassed { .. }), "{error}");
 }
