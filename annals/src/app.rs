@@ -11,6 +11,7 @@ use crate::{
     context::Context,
     demo::{Demo, DemoFuture},
     quarantine::{self, QuarantineVerb, QuarantineVerbError},
+    replay::{self, ReplayError, ReplayVerb},
     roles::{self, RoleError},
     schema,
     settings::{Settings, SettingsError},
@@ -66,6 +67,9 @@ enum Verb {
     /// See to streams that read models cannot project
     #[command(subcommand)]
     Quarantine(QuarantineVerb),
+    /// Look at the log, and build read models from it again
+    #[command(subcommand)]
+    Replay(ReplayVerb),
     /// Show who serves which shard, and how it is
     Shards(ShardsArgs),
     /// Issue a bearer token with the development key
@@ -96,6 +100,8 @@ enum AppError {
     Registry(#[from] event_log::registry::RegistryError),
     #[error(transparent)]
     Shards(#[from] ShardsError),
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
     #[error(transparent)]
     Quarantine(#[from] QuarantineVerbError),
     #[error("not everything could be let go")]
@@ -159,6 +165,7 @@ impl App {
                 println(&told.text);
                 told.gone.then_some(()).ok_or(AppError::StillInQuarantine)
             }
+            Verb::Replay(verb) => Ok(replay::perform(&settings, &contexts, verb, println).await?),
             Verb::Down { wipe: _ } => Ok(dev_stack::wipe(&settings.data)?),
             Verb::Schema(SchemaVerb::Register) => register(&settings, &contexts).await,
             Verb::Up { demo, once } => {

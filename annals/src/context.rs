@@ -10,10 +10,14 @@ use projector::{Model, ReadModel};
 use query_service::{Reads, Served};
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::replay::kinds::{self, DeclaredKind};
+
 /// Everything of one context: its streams, read models and routes.
 pub struct Context {
     pub(crate) schemas: Arc<ContextSchemas>,
     pub(crate) streams: ContextStreams,
+    /// The same kinds of stream, to be looked at.
+    pub(crate) kinds: Vec<Arc<dyn DeclaredKind>>,
     pub(crate) models: Vec<Model>,
     pub(crate) served: Vec<Served>,
     pub(crate) commands: Vec<OpenApiRouter<Commands>>,
@@ -36,6 +40,7 @@ impl Context {
         Self {
             streams: ContextStreams::new(schemas.clone()),
             schemas,
+            kinds: Vec::new(),
             models: Vec::new(),
             served: Vec::new(),
             commands: Vec::new(),
@@ -46,6 +51,7 @@ impl Context {
     /// Adds a kind of stream.
     pub fn stream<D: Decider>(mut self) -> Self {
         self.streams = self.streams.stream::<D>();
+        self.kinds.push(kinds::declare::<D>());
         self
     }
 

@@ -11,6 +11,7 @@ pub mod http;
 mod quarantine;
 pub mod query;
 pub mod read_model;
+mod replay;
 mod roles;
 mod schema;
 mod settings;

@@ -18,6 +18,7 @@ pub mod broker;
 pub mod cluster;
 pub mod consume;
 pub mod drift;
+pub mod ends;
 pub mod envelope;
 pub mod fence;
 pub mod fetch;
