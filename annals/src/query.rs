@@ -1,6 +1,7 @@
 //! For a context's queries.
 
 pub use query_service::{
-    Listed, Page, PageParams, Query, Reader, Reads, Snapshot, Versioned, not_found,
+    Changes, Followable, Listed, Page, PageParams, Query, Reader, Reads, Snapshot, Versioned,
+    not_found,
 };
 pub use service_kit::extract::Path;

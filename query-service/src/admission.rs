@@ -18,6 +18,8 @@ use utoipa::openapi::{
     path::{Operation, Parameter, ParameterIn},
 };
 
+use crate::failure::malformed_path;
+
 /// The parameters that each route declares.
 #[derive(Clone)]
 pub(crate) struct Declared(Arc<HashMap<(Method, String), HashSet<String>>>);
@@ -72,12 +74,7 @@ pub(crate) async fn admit(
         declared.check(&parts.method, path, query)?;
     }
     if parts.uri.path().contains("%00") {
-        return Err(Problem::new(
-            StatusCode::BAD_REQUEST,
-            "invalid-path",
-            "The path is not valid",
-        )
-        .detail("it holds a NUL character"));
+        return Err(malformed_path().detail("it holds a NUL character"));
     }
     Ok(next.run(Request::from_parts(parts, body)).await)
 }

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use event_log::cluster::Cluster;
 use serde::Deserialize;
-use service_kit::SecretUrl;
+use service_kit::{ConnectionLimits, SecretUrl};
+
+use crate::following::FollowingConfig;
 
 /// All but `postgres` have a default.
 #[derive(Clone, Debug, Deserialize)]
@@ -31,6 +34,25 @@ pub struct Config {
     /// Postgres cancels a statement that takes longer.
     #[serde(default = "defaults::statement_timeout_ms")]
     pub statement_timeout_ms: u64,
+    /// How many may follow.
+    #[serde(default)]
+    pub following: FollowingConfig,
+    /// How many connections clients may have, those of followers included.
+    #[serde(default = "defaults::client_connections")]
+    pub client_connections: usize,
+    /// How many of them may come from one address, which may be a proxy's.
+    #[serde(default = "defaults::client_connections_of_one_address")]
+    pub client_connections_of_one_address: usize,
+    /// A client that takes nothing of its answer for so long is cut off.
+    #[serde(default = "defaults::unread_ms")]
+    pub unread_ms: u64,
+    /// Whoever has one of these roles may see the events of any stream of their tenant.
+    #[serde(default = "defaults::history_roles")]
+    pub history_roles: Vec<String>,
+    /// The log that the positions are about. With it, one from the future is told from one that
+    /// is not visible yet.
+    #[serde(skip)]
+    pub log: Option<Cluster>,
 }
 
 impl Config {
@@ -45,6 +67,19 @@ impl Config {
             waiting_reads: defaults::waiting_reads(),
             poll_ms: defaults::poll_ms(),
             statement_timeout_ms: defaults::statement_timeout_ms(),
+            following: FollowingConfig::default(),
+            client_connections: defaults::client_connections(),
+            client_connections_of_one_address: defaults::client_connections_of_one_address(),
+            unread_ms: defaults::unread_ms(),
+            history_roles: defaults::history_roles(),
+            log: None,
+        }
+    }
+
+    pub(crate) fn limits(&self) -> ConnectionLimits {
+        ConnectionLimits {
+            all: self.client_connections,
+            of_one_address: self.client_connections_of_one_address,
         }
     }
 
@@ -85,5 +120,21 @@ mod defaults {
 
     pub fn statement_timeout_ms() -> u64 {
         5_000
+    }
+
+    pub fn client_connections() -> usize {
+        15_000
+    }
+
+    pub fn client_connections_of_one_address() -> usize {
+        2_000
+    }
+
+    pub fn unread_ms() -> u64 {
+        30_000
+    }
+
+    pub fn history_roles() -> Vec<String> {
+        vec!["admin".into()]
     }
 }

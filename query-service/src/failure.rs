@@ -73,6 +73,15 @@ pub(crate) fn unavailable(detail: impl Into<String>) -> Problem {
     .retry_after(1)
 }
 
+/// 400 `invalid-path`.
+pub(crate) fn malformed_path() -> Problem {
+    Problem::new(
+        StatusCode::BAD_REQUEST,
+        "invalid-path",
+        "The path is not valid",
+    )
+}
+
 /// There is no such thing for this caller: 404 with a code of the context's own, such as
 /// `task-not-found`. Another tenant's is no different from one that never was.
 pub fn not_found(code: &'static str, detail: impl Into<String>) -> Problem {

@@ -7,6 +7,9 @@
 //! the snapshot with the caller's tenant as `$1`, and answers with a [`Page`], a [`Versioned`]
 //! row, or a [`Problem`](service_kit::Problem).
 //!
+//! Who wants to hear of changes as they come follows (`following.rs`), on the same routes; what
+//! happened to a stream is read from the index of all streams (`history.rs`).
+//!
 //! One task for each process follows the projector's checkpoints (`watch.rs`); requests
 //! wait for that task, not by asking the database again and again.
 
@@ -14,6 +17,9 @@ mod admission;
 mod config;
 mod cursor;
 mod failure;
+mod following;
+mod history;
+mod log_end;
 mod openapi;
 mod page;
 mod parameters;
@@ -27,11 +33,13 @@ mod watch;
 
 pub use config::Config;
 pub use failure::{ReadFailed, not_found};
+pub use following::{Change, Changes, ChangesPage, Followable, FollowingConfig};
+pub use history::StreamEvent;
 pub use openapi::openapi;
 pub use page::{Listed, Page, PageParams};
 pub use parameters::Query;
 pub use position::POSITION;
-pub use read_side::{Served, served};
+pub use read_side::{Served, served, stream_index};
 pub use reader::{Reader, Reads};
 pub use server::{QueryService, RunError, run};
 pub use snapshot::{Snapshot, TenantQuery};

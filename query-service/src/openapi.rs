@@ -5,6 +5,7 @@ use utoipa::openapi::{OpenApi, path::ParameterIn};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
+    history,
     position::{POSITION, POSITION_PARAMETER},
     reader::Reads,
 };
@@ -30,8 +31,8 @@ pub fn openapi(queries: Vec<OpenApiRouter<Reads>>) -> OpenApi {
 /// # Panics
 /// If two contexts have the same route.
 pub(crate) fn merge(queries: Vec<OpenApiRouter<Reads>>) -> OpenApiRouter<Reads> {
-    let empty = OpenApiRouter::with_openapi(empty("Annals queries"));
-    let mut all = queries.into_iter().fold(empty, OpenApiRouter::merge);
+    let platform = OpenApiRouter::with_openapi(empty("Annals queries")).merge(history::queries());
+    let mut all = queries.into_iter().fold(platform, OpenApiRouter::merge);
     let position = "The token of a command's answer: wait until its events are visible";
     let header = POSITION;
     let common = Common {

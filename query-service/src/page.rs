@@ -53,6 +53,10 @@ pub struct Page<T> {
     /// The `cursor` of the next page; absent when this is the last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
+    /// So many streams of the caller's tenant are quarantined: what should come of their later
+    /// events is not in the list. Absent when there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quarantined: Option<i64>,
 }
 
 impl<T: Listed> PageParams<T> {
@@ -62,7 +66,7 @@ impl<T: Listed> PageParams<T> {
     }
 
     /// The page of these rows, of which there were asked for [`PageParams::rows`].
-    pub fn of(&self, mut rows: Vec<T>) -> Page<T> {
+    pub(crate) fn of(&self, mut rows: Vec<T>, quarantined: i64) -> Page<T> {
         let limit = usize::from(self.limit);
         let more = rows.len() > limit;
         rows.truncate(limit);
@@ -70,6 +74,7 @@ impl<T: Listed> PageParams<T> {
         Page {
             items: rows,
             next_cursor,
+            quarantined: (quarantined > 0).then_some(quarantined),
         }
     }
 }
@@ -191,7 +196,7 @@ mod tests {
 
     fn page_of(limit: u16, rows: u32) -> Page<Row> {
         let params = PageParams { after: None, limit };
-        params.of((1..=rows).map(Row).collect())
+        params.of((1..=rows).map(Row).collect(), 0)
     }
 
     #[test]

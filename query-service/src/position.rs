@@ -1,8 +1,13 @@
 //! The position that a read waits for, as a client names it.
 
 use axum::http::{HeaderName, StatusCode, request::Parts};
-use event_log::position::{PositionMark, PositionToken};
+use event_log::{
+    Position,
+    position::{PositionMark, PositionToken},
+};
 use service_kit::Problem;
+
+use crate::following::Place;
 
 /// The header that carries a position token: in the answer to a command, and in a read that
 /// wants to see its events.
@@ -15,14 +20,8 @@ pub const POSITION: HeaderName = HeaderName::from_static("annals-position");
 pub(crate) const POSITION_PARAMETER: &str = "position";
 
 /// Everything that the request wants to see: the marks of its tokens, in the header and in the
-/// query, as often as they are there.
-///
-/// Marks of other topics than the model's are passed over: a token of a command to another
-/// context has nothing to say about this model, and a client need not know which is which.
-pub(crate) fn marks_of(
-    parts: &Parts,
-    reads_topic: impl Fn(&str) -> bool,
-) -> Result<Vec<PositionMark>, Problem> {
+/// query, as often as they are there. A token is a command's, or the place of one who follows.
+pub(crate) fn marks_of(parts: &Parts) -> Result<Vec<PositionMark>, Problem> {
     let mut marks = Vec::new();
     for value in parts.headers.get_all(POSITION) {
         let text = value.to_str().map_err(|_| malformed())?;
@@ -34,12 +33,15 @@ pub(crate) fn marks_of(
             add(&mut marks, &text)?;
         }
     }
-    marks.retain(|mark| reads_topic(&mark.position.topic));
     Ok(marks)
 }
 
 fn add(marks: &mut Vec<PositionMark>, text: &str) -> Result<(), Problem> {
-    let token = PositionToken::decode(text).map_err(|_| malformed())?;
+    let Ok(token) = PositionToken::decode(text) else {
+        let place = Place::decode(text).map_err(|_| malformed())?;
+        marks.extend(place.marks());
+        return Ok(());
+    };
     let impossible = |mark: &PositionMark| mark.position.partition < 0 || mark.position.offset < 0;
     if token.marks.iter().any(impossible) {
         return Err(malformed());
@@ -48,7 +50,20 @@ fn add(marks: &mut Vec<PositionMark>, text: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-fn malformed() -> Problem {
+/// 400 `position-impossible`: there is no such place in the log, and never was.
+pub(crate) fn impossible(position: &Position, why: &str) -> Problem {
+    Problem::new(
+        StatusCode::BAD_REQUEST,
+        "position-impossible",
+        "The position is not one that Annals gave out",
+    )
+    .detail(format!(
+        "{} partition {} offset {} {why}",
+        position.topic, position.partition, position.offset
+    ))
+}
+
+pub(crate) fn malformed() -> Problem {
     Problem::new(
         StatusCode::BAD_REQUEST,
         "position-malformed",

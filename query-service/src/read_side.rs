@@ -5,10 +5,12 @@ use std::{collections::HashMap, sync::Arc};
 
 use event_log::{Position, position::PositionMark};
 use projector::{
-    ReadModel,
-    read_side::{Checkpoint, CheckpointMoved, Edition},
+    ReadModel, STREAM_INDEX,
+    read_side::{CheckpointMoved, Edition},
 };
 use sqlx::FromRow;
+
+use crate::following::Place;
 
 /// A row for each partition of each active edition; one without a partition for an edition that
 /// has no checkpoints yet.
@@ -32,6 +34,34 @@ pub(crate) struct Row {
 pub struct Served {
     pub(crate) name: &'static str,
     pub(crate) version: u32,
+    /// Whose topics it reads; `None`: those of every context.
+    pub(crate) contexts: Option<&'static [&'static str]>,
+}
+
+impl Served {
+    /// The index of all streams, which the platform reads itself.
+    pub(crate) const STREAM_INDEX: Self = Self {
+        name: STREAM_INDEX,
+        version: 1,
+        contexts: None,
+    };
+
+    pub(crate) fn is_stream_index(self) -> bool {
+        self.name == STREAM_INDEX
+    }
+
+    /// Whether this is a topic of its contexts, in this generation.
+    pub(crate) fn reads_topic(self, topic: &str, generation: &str) -> bool {
+        let context = topic
+            .strip_prefix("annals.")
+            .and_then(|rest| rest.strip_suffix(generation))
+            .and_then(|rest| rest.strip_suffix(".events."));
+        match (context, self.contexts) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(context), Some(contexts)) => contexts.contains(&context),
+        }
+    }
 }
 
 /// Names a read model to the service, whose readiness then says whether it can be read.
@@ -39,7 +69,13 @@ pub const fn served<M: ReadModel>() -> Served {
     Served {
         name: M::NAME,
         version: M::VERSION,
+        contexts: Some(M::CONTEXTS),
     }
+}
+
+/// Names the index of all streams, from which the platform's own queries read.
+pub const fn stream_index() -> Served {
+    Served::STREAM_INDEX
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -116,6 +152,24 @@ impl ReadSide {
         self.active.get(model)?.next_offsets.get(position)
     }
 
+    /// How many partitions of the topic the model reads; `None` when that is not known yet.
+    pub fn partitions(&self, model: &str, topic: &str) -> Option<i32> {
+        let partitions = self.active.get(model)?.next_offsets.0.get(topic)?;
+        partitions.keys().max().map(|last| last + 1)
+    }
+
+    /// Whether the model has come beyond this place, in a partition that it names or not.
+    pub fn is_beyond(&self, model: &str, place: &Place) -> bool {
+        let Some(active) = self.active.get(model) else {
+            return false;
+        };
+        active.next_offsets.0.iter().any(|(topic, partitions)| {
+            partitions
+                .iter()
+                .any(|(partition, next)| place.get(topic, *partition).is_none_or(|it| *next > it))
+        })
+    }
+
     /// Whether this said something new. One about an edition that is not known asks for a look
     /// at the tables: see [`Told`].
     pub fn told(&mut self, moved: CheckpointMoved) -> Told {
@@ -167,18 +221,6 @@ impl Active {
 pub(crate) struct NextOffsets(HashMap<String, HashMap<i32, i64>>);
 
 impl NextOffsets {
-    pub fn of(checkpoints: Vec<Checkpoint>) -> Self {
-        let mut all = Self::default();
-        for checkpoint in checkpoints {
-            all.advance(
-                checkpoint.topic,
-                checkpoint.partition,
-                checkpoint.next_offset,
-            );
-        }
-        all
-    }
-
     pub fn contain(&self, marks: &[PositionMark]) -> bool {
         marks.iter().all(|mark| {
             self.get(&mark.position)
@@ -194,7 +236,7 @@ impl NextOffsets {
     }
 
     /// Notifications may come late, so never back.
-    fn advance(&mut self, topic: String, partition: i32, to: i64) -> bool {
+    pub fn advance(&mut self, topic: String, partition: i32, to: i64) -> bool {
         let next = self
             .0
             .entry(topic)

@@ -1,27 +1,33 @@
 //! How a handler gets at a read model: who asks, what they want to have seen, and a snapshot.
 
-use std::{marker::PhantomData, sync::Arc};
+use std::{
+    marker::PhantomData,
+    sync::{Arc, PoisonError},
+};
 
 use axum::{
     extract::FromRequestParts,
     http::{StatusCode, request::Parts},
 };
-use event_log::position::PositionMark;
+use event_log::{position::PositionMark, router::partition_of};
 use kernel::Tenant;
 use projector::ReadModel;
 use service_kit::{Identity, Problem};
 use sqlx::PgPool;
 use tokio::{
-    sync::{Semaphore, watch},
+    sync::{Semaphore, SemaphorePermit, watch},
     time::{Duration, Instant, sleep_until, timeout_at},
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Config,
     failure::unavailable,
+    following::{Following, FollowingConfig, Limits, Request, Tail},
+    log_end::LogEnds,
     position,
-    read_side::{Opening, ReadSide, served},
-    snapshot::Snapshot,
+    read_side::{Opening, ReadSide, Served, served},
+    snapshot::{Progress, Snapshot},
 };
 
 /// The state of the routes: what is read from. Cheap to clone.
@@ -30,23 +36,37 @@ pub struct Reads(Arc<Shared>);
 
 struct Shared {
     postgres: PgPool,
+    /// For the tails, which requests must not keep from reading.
+    tails: PgPool,
     read_side: watch::Receiver<ReadSide>,
     /// Ends the topics' names: `annals.<context>.events.<generation>`.
     generation: String,
     position_wait: Duration,
     room_to_wait: Semaphore,
+    ends: Option<LogEnds>,
+    history_roles: Vec<String>,
+    following: Following,
+    stopping: CancellationToken,
 }
 
 /// One request's access to the read model `M`.
 ///
-/// As an extractor it refuses with 401 without a valid bearer token, and with 400
-/// `position-malformed` for a position token that is none.
+/// As an extractor it refuses with 401 without a valid bearer token, with 400
+/// `position-malformed` for a position token that is none, and with 400 `position-impossible` for
+/// one that nobody can have been given.
 pub struct Reader<M> {
     /// Who asks: tenant, actor, roles.
     pub caller: Identity,
-    reads: Reads,
-    marks: Vec<PositionMark>,
+    access: Access,
     model: PhantomData<fn() -> M>,
+}
+
+/// The same for any model.
+pub(crate) struct Access {
+    reads: Reads,
+    model: Served,
+    tenant: Tenant,
+    marks: Vec<PositionMark>,
 }
 
 /// Should Postgres show less than was told of it, which a proxy over several servers may do.
@@ -56,33 +76,111 @@ impl Reads {
     pub(crate) fn new(
         config: &Config,
         postgres: PgPool,
+        tails: PgPool,
         read_side: watch::Receiver<ReadSide>,
     ) -> Self {
         Self(Arc::new(Shared {
             postgres,
+            tails,
             read_side,
             generation: config.generation.clone(),
             position_wait: config.position_wait(),
             room_to_wait: Semaphore::new(config.waiting_reads),
+            ends: config.log.clone().map(LogEnds::new),
+            history_roles: config.history_roles.clone(),
+            following: Following::new(&config.following, config.connections as usize),
+            stopping: CancellationToken::new(),
         }))
     }
 
-    fn reads_topic<M: ReadModel>(&self, topic: &str) -> bool {
-        M::CONTEXTS.iter().any(|context| {
-            topic
-                .strip_prefix("annals.")
-                .and_then(|rest| rest.strip_prefix(context))
-                .and_then(|rest| rest.strip_prefix(".events."))
-                == Some(self.0.generation.as_str())
-        })
+    pub(crate) fn postgres(&self) -> &PgPool {
+        &self.0.postgres
     }
 
-    fn opening<M: ReadModel>(&self) -> Result<Arc<Opening>, Problem> {
+    pub(crate) fn history_roles(&self) -> &[String] {
+        &self.0.history_roles
+    }
+
+    pub(crate) fn following(&self) -> &FollowingConfig {
+        &self.0.following.config
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.0.following.limits
+    }
+
+    /// Cancelled when followers are to end.
+    pub(crate) fn stopping(&self) -> &CancellationToken {
+        &self.0.stopping
+    }
+
+    /// To begin to follow, or to read what was missed.
+    pub(crate) async fn turn_to_start(&self) -> SemaphorePermit<'_> {
+        let turn = self.0.following.starts.acquire().await;
+        turn.expect("nobody closes the semaphore")
+    }
+
+    /// Asks the model's tail, which is started by the first who asks.
+    pub(crate) fn tail(&self, model: Served, request: Request) {
+        let shared = &*self.0;
+        let tails = shared.following.tails.lock();
+        let mut tails = tails.unwrap_or_else(PoisonError::into_inner);
+        let tail = tails.entry(model.name).or_insert_with(|| {
+            Tail::start(
+                model,
+                shared.tails.clone(),
+                shared.read_side.clone(),
+                shared.following.config.queue,
+                shared.stopping.clone(),
+            )
+        });
+        // One that has ended drops it, and who waits for its answer hears that.
+        let _ = tail.send(request);
+    }
+
+    pub(crate) fn opening(&self, model: Served) -> Result<Arc<Opening>, Problem> {
         let read_side = self.0.read_side.borrow();
-        match read_side.opening(served::<M>()) {
+        match read_side.opening(model) {
             Ok(opening) => Ok(opening.clone()),
             Err(not_served) => Err(unavailable(not_served.to_string())),
         }
+    }
+
+    /// Those of the marks that concern the model.
+    ///
+    /// Marks of other topics are passed over: a token of a command to another context has nothing
+    /// to say about this model, and a client need not know which is which.
+    pub(crate) fn check(
+        &self,
+        model: Served,
+        tenant: &Tenant,
+        marks: &[PositionMark],
+    ) -> Result<Vec<PositionMark>, Problem> {
+        let read_side = self.0.read_side.borrow();
+        let mut concerning = Vec::new();
+        for mark in marks {
+            let PositionMark { position, stream } = mark;
+            if !model.reads_topic(&position.topic, &self.0.generation) {
+                continue;
+            }
+            let impossible = |why| Err(position::impossible(position, why));
+            let partitions = read_side.partitions(model.name, &position.topic);
+            if let Some(partitions) = partitions
+                && position.partition >= partitions
+            {
+                return impossible("is in a partition that the topic does not have");
+            }
+            if let Some(stream) = stream {
+                if stream.tenant() != tenant.as_str() {
+                    return impossible("is said to be of a stream of another tenant");
+                }
+                if partitions.is_some_and(|all| partition_of(stream, all) != position.partition) {
+                    return impossible("is not in the partition of its stream");
+                }
+            }
+            concerning.push(mark.clone());
+        }
+        Ok(concerning)
     }
 }
 
@@ -95,39 +193,74 @@ impl<M: ReadModel> Reader<M> {
     ///
     /// Waits for them, for a bounded time; then, 503 `not-yet-visible` with `Retry-After` and
     /// the member `positions`: what is waited for, and the `next_offset` that the model has
-    /// come to, null if it does not read that partition. A token from the future or forged ends
-    /// so too: how long the log is, only Kafka knows.
+    /// come to; or 400 `position-impossible`, where the log is known and ends before the position.
+    /// 409 `stream-quarantined` when it is visible that the position's event, or an earlier one of
+    /// its stream, could not be projected.
+    pub async fn snapshot(&self) -> Result<Snapshot, Problem> {
+        self.access.snapshot().await
+    }
+}
+
+impl Access {
+    pub async fn of(
+        parts: &mut Parts,
+        reads: &Reads,
+        model: Served,
+    ) -> Result<(Identity, Self), Problem> {
+        let caller = match parts.extensions.get::<Identity>() {
+            Some(admitted) => admitted.clone(),
+            None => Identity::from_request_parts(parts, reads).await?,
+        };
+        let marks = position::marks_of(parts)?;
+        let access = Self {
+            marks: reads.check(model, &caller.tenant, &marks)?,
+            reads: reads.clone(),
+            model,
+            tenant: caller.tenant.clone(),
+        };
+        Ok((caller, access))
+    }
+
+    /// As [`Reader::snapshot`] says.
     pub async fn snapshot(&self) -> Result<Snapshot, Problem> {
         if self.marks.is_empty() {
             return self.open().await;
         }
         let shared = &*self.reads.0;
+        let streams: Vec<_> = self
+            .marks
+            .iter()
+            .filter_map(|it| it.stream.as_ref())
+            .collect();
+        let streams: Vec<_> = streams.into_iter().map(|it| it.as_str()).collect();
         let started = Instant::now();
         let deadline = started + shared.position_wait;
         loop {
             self.until_told(deadline).await?;
             let mut snapshot = self.open().await?;
             // What was told need not be what this server shows: the same snapshot decides.
-            if snapshot.next_offsets().await?.contain(&self.marks) {
+            let progress = snapshot.progress(&streams).await?;
+            if progress.next_offsets.contain(&self.marks) {
                 metrics::histogram!("query_position_wait_seconds").record(started.elapsed());
+                self.refuse_quarantined(&progress)?;
                 return Ok(snapshot);
             }
             drop(snapshot);
             sleep_until(deadline.min(Instant::now() + LOOK_AGAIN_AFTER)).await;
             if Instant::now() >= deadline {
-                return Err(self.not_yet_visible());
+                return Err(self.not_visible().await);
             }
         }
     }
 
     async fn open(&self) -> Result<Snapshot, Problem> {
-        let opening = self.reads.opening::<M>()?;
-        Ok(Snapshot::open(&self.reads.0.postgres, opening, self.tenant()).await?)
+        let opening = self.reads.opening(self.model)?;
+        Ok(Snapshot::open(&self.reads.0.postgres, opening, &self.tenant).await?)
     }
 
     async fn until_told(&self, deadline: Instant) -> Result<(), Problem> {
         let shared = &*self.reads.0;
-        let told = |read_side: &ReadSide| read_side.contains(M::NAME, &self.marks);
+        let told = |read_side: &ReadSide| read_side.contains(self.model.name, &self.marks);
         if told(&shared.read_side.borrow()) {
             return Ok(());
         }
@@ -136,15 +269,56 @@ impl<M: ReadModel> Reader<M> {
         };
         // Having a receiver of its own tells the watcher that somebody waits.
         let mut read_side = shared.read_side.clone();
-        match timeout_at(deadline, read_side.wait_for(told)).await {
-            Ok(Ok(_)) => Ok(()),
+        let waiting = async { read_side.wait_for(told).await.map(drop) };
+        match timeout_at(deadline, waiting).await {
+            Ok(Ok(())) => Ok(()),
             Ok(Err(_stopping)) => Err(unavailable("the service is stopping")),
-            Err(_elapsed) => Err(self.not_yet_visible()),
+            Err(_elapsed) => Err(self.not_visible().await),
         }
     }
 
+    fn refuse_quarantined(&self, progress: &Progress) -> Result<(), Problem> {
+        for PositionMark { position, stream } in &self.marks {
+            let Some(stream) = stream else { continue };
+            let held = progress.quarantined.iter().any(|quarantined| {
+                (&*quarantined.topic, &*quarantined.stream) == (&*position.topic, stream.as_str())
+                    && quarantined.offset <= position.offset
+            });
+            if held {
+                return Err(Problem::new(
+                    StatusCode::CONFLICT,
+                    "stream-quarantined",
+                    "An event of the stream could not be projected",
+                )
+                .detail(format!(
+                    "`{}` holds back the events of {stream} until an operator has seen to it",
+                    self.model.name
+                ))
+                .with("stream", stream.as_str()));
+            }
+        }
+        Ok(())
+    }
+
+    async fn not_visible(&self) -> Problem {
+        metrics::counter!("query_not_yet_visible_total", "model" => self.model.name).increment(1);
+        if let Some(ends) = &self.reads.0.ends {
+            for mark in &self.marks {
+                if !self.has_come_to(mark) && ends.are_before(&mark.position).await {
+                    return position::impossible(&mark.position, "is beyond the end of the log");
+                }
+            }
+        }
+        self.not_yet_visible()
+    }
+
+    fn has_come_to(&self, mark: &PositionMark) -> bool {
+        let read_side = self.reads.0.read_side.borrow();
+        let next = read_side.next_offset(self.model.name, &mark.position);
+        next.is_some_and(|next| next > mark.position.offset)
+    }
+
     fn not_yet_visible(&self) -> Problem {
-        metrics::counter!("query_not_yet_visible_total", "model" => M::NAME).increment(1);
         let read_side = self.reads.0.read_side.borrow();
         let positions: Vec<_> = self
             .marks
@@ -155,7 +329,7 @@ impl<M: ReadModel> Reader<M> {
                     "topic": position.topic,
                     "partition": position.partition,
                     "offset": position.offset,
-                    "next_offset": read_side.next_offset(M::NAME, position),
+                    "next_offset": read_side.next_offset(self.model.name, position),
                 })
             })
             .collect();
@@ -166,7 +340,7 @@ impl<M: ReadModel> Reader<M> {
         )
         .detail(format!(
             "the read model `{}` has not come to the position within {} ms",
-            M::NAME,
+            self.model.name,
             self.reads.0.position_wait.as_millis()
         ))
         .with("positions", positions)
@@ -187,15 +361,10 @@ impl<M: ReadModel> FromRequestParts<Reads> for Reader<M> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, reads: &Reads) -> Result<Self, Problem> {
-        let caller = match parts.extensions.get::<Identity>() {
-            Some(admitted) => admitted.clone(),
-            None => Identity::from_request_parts(parts, reads).await?,
-        };
-        let marks = position::marks_of(parts, |topic| reads.reads_topic::<M>(topic))?;
+        let (caller, access) = Access::of(parts, reads, served::<M>()).await?;
         Ok(Self {
             caller,
-            reads: reads.clone(),
-            marks,
+            access,
             model: PhantomData,
         })
     }

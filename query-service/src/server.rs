@@ -53,7 +53,11 @@ pub struct QueryService {
     server: Server,
     router: Router,
     watcher: Watcher,
+    reads: Reads,
 }
+
+/// How long followers on WebSockets, which the server does not know of, may take to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(5);
 
 impl QueryService {
     /// Listens, and is about to serve. Postgres need not be there yet: the component `postgres`
@@ -77,6 +81,8 @@ impl QueryService {
             .application_name("annals query-service")
             .options([("statement_timeout", config.statement_timeout_ms)]);
         let server = Server::bind(&config.address).await?;
+        let unread = Duration::from_millis(config.unread_ms);
+        let server = server.limits(config.limits()).unread(unread);
 
         let (told, read_side) = watch::channel(ReadSide::default());
         let watcher = Watcher {
@@ -97,13 +103,18 @@ impl QueryService {
                 })
                 .collect(),
         };
+        let tails = PgPoolOptions::new()
+            .max_connections(2)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_lazy_with(options.clone());
         let postgres = read_pool(&config, options);
-        let reads = Reads::new(&config, postgres, read_side);
-        let router = router(queries, reads, verifier).merge(readiness.routes());
+        let reads = Reads::new(&config, postgres, tails, read_side);
+        let router = router(queries, reads.clone(), verifier).merge(readiness.routes());
         Ok(Self {
             server,
             router,
             watcher,
+            reads,
         })
     }
 
@@ -112,10 +123,22 @@ impl QueryService {
         self.server.address()
     }
 
-    /// Until the token is cancelled and the requests under way are answered.
+    /// Until the token is cancelled, the requests under way are answered, and those who follow
+    /// have been told from where to go on.
     pub async fn serve(self, shutdown: CancellationToken) {
+        let stopping = self.reads.stopping().clone();
+        let serving = async {
+            self.server.serve(self.router, shutdown.clone()).await;
+            self.reads.limits().until_all_left(GOODBYE).await;
+        };
+        let end_followers = async {
+            shutdown.cancelled().await;
+            stopping.cancel();
+            std::future::pending::<()>().await;
+        };
         tokio::select! {
-            () = self.server.serve(self.router, shutdown) => {}
+            () = serving => {}
+            () = end_followers => {}
             () = self.watcher.run() => {}
         }
     }
@@ -130,8 +153,8 @@ fn router(queries: Vec<OpenApiRouter<Reads>>, reads: Reads, verifier: Verifier) 
         false => queries.route_layer(middleware::from_fn_with_state(declared, admit)),
     };
     queries
-        .with_state(reads)
-        .layer(Extension(verifier))
+        .with_state(reads.clone())
+        .layer((Extension(verifier), Extension(reads)))
         .route("/openapi.json", get(async move || Json(openapi)))
 }
 

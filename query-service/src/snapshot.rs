@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kernel::Tenant;
-use projector::read_side;
+use service_kit::Problem;
 use sqlx::{
     AssertSqlSafe, Encode, FromRow, PgPool, Postgres, SqlSafeStr, Transaction, Type,
     encode::IsNull,
@@ -14,6 +14,7 @@ use sqlx::{
 
 use crate::{
     failure::ReadFailed,
+    page::{Listed, Page, PageParams},
     read_side::{NextOffsets, Opening},
 };
 
@@ -32,6 +33,20 @@ pub struct Snapshot {
 pub struct TenantQuery<'s, T> {
     query: QueryAs<'s, Postgres, T, PgArguments>,
     transaction: &'s mut Transaction<'static, Postgres>,
+}
+
+/// What a snapshot contains.
+#[derive(Default)]
+pub(crate) struct Progress {
+    pub next_offsets: NextOffsets,
+    pub quarantined: Vec<Quarantined>,
+}
+
+/// A stream whose events are held back from this offset on.
+pub(crate) struct Quarantined {
+    pub topic: String,
+    pub stream: String,
+    pub offset: i64,
 }
 
 /// A pool of connections may hold some that a restart of Postgres has cut: after so many new
@@ -86,11 +101,55 @@ impl Snapshot {
         }
     }
 
-    /// How far the model has come in this snapshot.
-    pub(crate) async fn next_offsets(&mut self) -> Result<NextOffsets, ReadFailed> {
+    /// The page of these rows, of which there were asked for [`PageParams::rows`]. It says when
+    /// streams are quarantined, whose rows are old or missing.
+    pub async fn page<T: Listed>(
+        &mut self,
+        page: &PageParams<T>,
+        rows: Vec<T>,
+    ) -> Result<Page<T>, Problem> {
+        let (quarantined,): (i64,) = sqlx::query_as(
+            "select count(*) from annals.quarantine
+             where model = $1 and edition = $2 and starts_with(stream, $3)",
+        )
+        .bind(&self.opening.edition.model)
+        .bind(self.opening.edition.number)
+        .bind(format!("{}/", self.tenant))
+        .fetch_one(&mut *self.transaction)
+        .await
+        .map_err(ReadFailed)?;
+        Ok(page.of(rows, quarantined))
+    }
+
+    /// How far the model has come in this snapshot, and which of these streams are quarantined.
+    pub(crate) async fn progress(&mut self, streams: &[&str]) -> Result<Progress, ReadFailed> {
         let edition = &self.opening.edition;
-        let checkpoints = read_side::checkpoints(&mut *self.transaction, edition).await?;
-        Ok(NextOffsets::of(checkpoints))
+        let rows: Vec<(String, i32, i64, Option<String>)> = sqlx::query_as(
+            r#"select topic, partition, next_offset, null from annals.checkpoints
+               where model = $1 and edition = $2
+               union all
+               select topic, partition, "offset", stream from annals.quarantine
+               where model = $1 and edition = $2 and stream = any($3)"#,
+        )
+        .bind(&edition.model)
+        .bind(edition.number)
+        .bind(streams)
+        .fetch_all(&mut *self.transaction)
+        .await?;
+        let mut progress = Progress::default();
+        for (topic, partition, offset, stream) in rows {
+            match stream {
+                None => {
+                    progress.next_offsets.advance(topic, partition, offset);
+                }
+                Some(stream) => progress.quarantined.push(Quarantined {
+                    topic,
+                    stream,
+                    offset,
+                }),
+            }
+        }
+        Ok(progress)
     }
 }
 

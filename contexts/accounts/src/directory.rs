@@ -1,7 +1,9 @@
 //! The directory: everybody of a tenant, by id.
 
 use annals::http::{IntoParams, OpenApiRouter, Problem, ToSchema, routes};
-use annals::query::{Listed, Page, PageParams, Path, Query, Reader, Reads, Versioned, not_found};
+use annals::query::{
+    Changes, Followable, Listed, Page, PageParams, Path, Query, Reader, Reads, Versioned, not_found,
+};
 use annals::read_model::{PgConnection, ReadModel, Recorded};
 use kernel::StreamVersion;
 use serde::{Deserialize, Serialize};
@@ -77,8 +79,8 @@ struct Rows {
 
 pub(crate) fn queries() -> OpenApiRouter<Reads> {
     OpenApiRouter::new()
-        .routes(routes!(list_users))
-        .routes(routes!(show_user))
+        .routes(routes!(list_users).followed::<UserDirectory>(Changes::All))
+        .routes(routes!(show_user).followed::<UserDirectory>(Changes::OfKey("id")))
 }
 
 /// A user, as the directory shows them.
@@ -129,9 +131,8 @@ async fn list_users(
 ) -> Result<Page<UserRow>, Problem> {
     reader.caller.require_any(&["manager", "admin"])?;
     let (after_name, after_id) = page.after.clone().unzip();
-    let rows = reader
-        .snapshot()
-        .await?
+    let mut snapshot = reader.snapshot().await?;
+    let rows = snapshot
         .query_as(
             "select id, name, email, role, version from users
              where tenant = $1
@@ -146,7 +147,7 @@ async fn list_users(
         .bind(page.rows())
         .fetch_all()
         .await?;
-    Ok(page.of(rows))
+    snapshot.page(&page, rows).await
 }
 
 /// One user

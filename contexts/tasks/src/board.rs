@@ -2,7 +2,8 @@
 
 use annals::http::{IntoParams, OpenApiRouter, Problem, ToSchema, routes};
 use annals::query::{
-    Listed, Page, PageParams, Path, Query, Reader, Reads, Snapshot, Versioned, not_found,
+    Changes, Followable, Listed, Page, PageParams, Path, Query, Reader, Reads, Snapshot, Versioned,
+    not_found,
 };
 use annals::read_model::{PgConnection, ReadModel, Recorded};
 use annals::{DateTime, Utc};
@@ -49,17 +50,17 @@ impl ReadModel for TaskBoard {
         events: &[Recorded<TaskEvent>],
         db: &mut PgConnection,
     ) -> Result<(), sqlx::Error> {
-        let mut changes = Changes::default();
+        let mut happenings = Happenings::default();
         for event in events {
-            changes.take(event);
+            happenings.take(event);
         }
-        changes.write(db).await
+        happenings.write(db).await
     }
 }
 
 /// A batch of events, column by column, as `unnest` takes them.
 #[derive(Default)]
-struct Changes {
+struct Happenings {
     tenants: Vec<String>,
     ids: Vec<String>,
     versions: Vec<i64>,
@@ -69,7 +70,7 @@ struct Changes {
     data: Vec<Value>,
 }
 
-impl Changes {
+impl Happenings {
     fn take(&mut self, recorded: &Recorded<TaskEvent>) {
         let envelope = &recorded.envelope;
         let data = match &recorded.event {
@@ -131,9 +132,9 @@ impl Changes {
 
 pub(crate) fn queries() -> OpenApiRouter<Reads> {
     OpenApiRouter::new()
-        .routes(routes!(list_tasks))
+        .routes(routes!(list_tasks).followed::<TaskBoard>(Changes::All))
         .routes(routes!(list_own_open_tasks))
-        .routes(routes!(show_task))
+        .routes(routes!(show_task).followed::<TaskBoard>(Changes::OfKey("id")))
 }
 
 /// A task as the board shows it.
@@ -247,7 +248,7 @@ async fn select_tasks(
         .bind(page.rows())
         .fetch_all()
         .await?;
-    Ok(page.of(rows))
+    snapshot.page(&page, rows).await
 }
 
 /// A task and what happened to it.

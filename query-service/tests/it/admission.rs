@@ -51,6 +51,9 @@ async fn health_metrics_and_openapi_are_open() {
             "done",
             "limit",
             "cursor",
+            "wait",
+            "since",
+            "Last-Event-ID",
             "annals-position",
             "position"
         ]

@@ -6,7 +6,9 @@ use projector::{
     ReadModel,
     read_side::{CHANNEL, CheckpointMoved, Edition},
 };
-use query_service::{Listed, Page, PageParams, Query, Reader, Reads, Versioned, not_found};
+use query_service::{
+    Changes, Followable, Listed, Page, PageParams, Query, Reader, Reads, Versioned, not_found,
+};
 use serde::{Deserialize, Serialize};
 use service_kit::{Problem, extract::Path};
 use sqlx::{AssertSqlSafe, FromRow, PgConnection, PgPool};
@@ -42,8 +44,8 @@ impl ReadModel for Board {
 
 pub fn queries() -> OpenApiRouter<Reads> {
     OpenApiRouter::new()
-        .routes(routes!(list_tasks))
-        .routes(routes!(show_task))
+        .routes(routes!(list_tasks).followed::<Board>(Changes::All))
+        .routes(routes!(show_task).followed::<Board>(Changes::OfKey("id")))
         .routes(routes!(count_twice))
         .routes(routes!(forget_the_tenant))
         .routes(routes!(forget_the_tenant_too))
@@ -102,7 +104,7 @@ async fn list_tasks(
         .bind(page.rows())
         .fetch_all()
         .await?;
-    Ok(page.of(rows))
+    db.page(&page, rows).await
 }
 
 /// One task.
@@ -173,6 +175,15 @@ async fn take_long(reads: Reader<Board>) -> Result<(), Problem> {
     Ok(())
 }
 
+/// The table that the projector gives every edition beside the model's own.
+const CHANGES: &str = r#"
+    create table changes (
+        tenant text not null, key text not null, topic text not null, partition integer not null,
+        "offset" bigint not null, stream text not null, version bigint not null,
+        primary key (topic, partition, "offset", key)
+    );
+    create index changes_of_key on changes (tenant, key, topic, partition, "offset")"#;
+
 /// Makes the tables of an edition, with a checkpoint at 0 in each of two partitions.
 pub async fn build(postgres: &PgPool, number: i32) {
     build_with(postgres, number, Board::TABLES).await;
@@ -181,8 +192,9 @@ pub async fn build(postgres: &PgPool, number: i32) {
 pub async fn build_with(postgres: &PgPool, number: i32, tables: &str) {
     let edition = edition(number);
     let schema = edition.schema();
-    let statements =
-        format!("create schema {schema}; set search_path to {schema}; {tables}; reset search_path");
+    let statements = format!(
+        "create schema {schema}; set search_path to {schema}; {tables}; {CHANGES}; reset search_path"
+    );
     let mut connection = postgres.acquire().await.unwrap();
     sqlx::raw_sql(AssertSqlSafe(statements))
         .execute(&mut *connection)
@@ -264,13 +276,56 @@ pub async fn project_for(
     transaction.commit().await.unwrap();
 }
 
+/// Changes of tasks of the tenant `main`, by events of a stream each, in this partition of edition
+/// 1 from the offset where its checkpoint is; tells of them.
+pub async fn change(postgres: &PgPool, partition: i32, tasks: &[i32]) {
+    change_of("main", 1, postgres, partition, tasks).await;
+}
+
+pub async fn change_of(
+    tenant: &str,
+    number: i32,
+    postgres: &PgPool,
+    partition: i32,
+    tasks: &[i32],
+) {
+    let edition = edition(number);
+    let mut transaction = postgres.begin().await.unwrap();
+    edition.enter(&mut transaction).await.unwrap();
+    let next_offset: i64 = sqlx::query_scalar(
+        r#"with changed as (
+               insert into changes
+               select $1, id::text, $2, $3, c.next_offset + place - 1,
+                      $1 || '/task/' || id, c.next_offset + place
+                 from unnest($4::int[]) with ordinality as t (id, place), annals.checkpoints as c
+                where (c.model, c.edition, c.topic, c.partition) = ($5, $6, $2, $3))
+           update annals.checkpoints set next_offset = next_offset + cardinality($4)
+            where (model, edition, topic, partition) = ($5, $6, $2, $3) returning next_offset"#,
+    )
+    .bind(tenant)
+    .bind(TOPIC)
+    .bind(partition)
+    .bind(tasks)
+    .bind(&edition.model)
+    .bind(edition.number)
+    .fetch_one(&mut *transaction)
+    .await
+    .unwrap();
+    transaction.commit().await.unwrap();
+    tell_of(postgres, number, partition, next_offset).await;
+}
+
 /// What the projector tells after its commit.
 pub async fn tell(postgres: &PgPool, next_offset: i64) {
+    tell_of(postgres, 1, 0, next_offset).await;
+}
+
+async fn tell_of(postgres: &PgPool, edition: i32, partition: i32, next_offset: i64) {
     let moved = CheckpointMoved {
         model: Board::NAME.into(),
-        edition: 1,
+        edition,
         topic: TOPIC.into(),
-        partition: 0,
+        partition,
         next_offset,
     };
     sqlx::query("select pg_notify($1, $2)")

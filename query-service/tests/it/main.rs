@@ -5,9 +5,13 @@
 
 mod admission;
 mod board;
+mod follower;
+mod following;
+mod history;
 mod measure;
 mod outage;
 mod pages;
+mod replica;
 mod snapshots;
 mod tenants;
 mod waiting;
@@ -25,6 +29,8 @@ use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 const HOUR: Duration = Duration::from_secs(3600);
+/// A test that waits for longer has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running service, and what a test needs to play projector and client.
 struct Running {
@@ -83,9 +89,14 @@ async fn start_on(url: &str, configure: impl FnOnce(&mut Config)) -> Running {
 
 impl Running {
     fn token(&self, user: &str, tenant: &str) -> String {
-        let request =
-            TokenRequest::new(Actor::User(user.into())).tenant(Tenant::parse(tenant).unwrap());
-        self.key.issue(&request, HOUR)
+        self.token_for(user, tenant, HOUR)
+    }
+
+    /// Of somebody with every role.
+    fn token_for(&self, user: &str, tenant: &str, ttl: Duration) -> String {
+        let tenant = Tenant::parse(tenant).unwrap();
+        let request = TokenRequest::new(Actor::User(user.into())).tenant(tenant);
+        self.key.issue(&request.role("admin"), ttl)
     }
 
     fn request(&self, path: &str) -> reqwest::RequestBuilder {
@@ -164,14 +175,14 @@ fn titles(page: &Value) -> Vec<&str> {
         .collect()
 }
 
-/// Asks until it is so; a test that waits for ten seconds has failed.
+/// Asks until it is so.
 async fn until<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> F) {
     let asking = async {
         while !is_so().await {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    timeout(Duration::from_secs(10), asking)
+    timeout(PATIENCE, asking)
         .await
         .unwrap_or_else(|_| panic!("gave up waiting until {what}"));
 }

@@ -78,9 +78,16 @@ async fn a_position_from_the_future_is_not_waited_for_for_ever() {
         problem["positions"],
         json!([{"topic": board::TOPIC, "partition": 0, "offset": i64::MAX, "next_offset": 5}])
     );
-    let elsewhere = format!("/v1/tasks?position={}", token(board::TOPIC, 99, 0));
-    let problem = crate::problem(running.get(&elsewhere).await, 503, "not-yet-visible").await;
-    assert_eq!(problem["positions"][0]["next_offset"], json!(null));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_position_that_nobody_was_given_is_refused_at_once() {
+    let running = start_with(|config| config.position_wait_ms = 3_600_000).await;
+    for partition in [2, 99, i32::MAX] {
+        let elsewhere = format!("/v1/tasks?position={}", token(board::TOPIC, partition, 0));
+        problem(running.get(&elsewhere).await, 400, "position-impossible").await;
+    }
     running.stop().await;
 }
 

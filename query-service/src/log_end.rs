@@ -1,0 +1,58 @@
+//! Whether a position can be there at all: nobody was told an offset beyond the log's end.
+
+use std::{collections::HashMap, sync::Mutex, time::Duration};
+
+use event_log::{Position, cluster::Cluster, ends::log_end};
+use tokio::time::{Instant, timeout};
+
+/// How long an end is believed. It only grows, so that an old one may call a position impossible
+/// that has become possible since: positions are asked about after they were waited for.
+const BELIEVED_FOR: Duration = Duration::from_millis(500);
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+
+/// The ends of the partitions, as Kafka has told them a moment ago.
+pub(crate) struct LogEnds {
+    log: Cluster,
+    told: Mutex<HashMap<(String, i32), (Instant, i64)>>,
+}
+
+impl LogEnds {
+    pub fn new(log: Cluster) -> Self {
+        Self {
+            log,
+            told: Mutex::default(),
+        }
+    }
+
+    /// Whether the log ends before the position; no when Kafka does not say.
+    pub async fn are_before(&self, position: &Position) -> bool {
+        let Position {
+            topic,
+            partition,
+            offset,
+        } = position;
+        let key = (topic.clone(), *partition);
+        let told = self.lock().get(&key).copied();
+        let end = match told {
+            Some((when, end)) if when.elapsed() < BELIEVED_FOR => end,
+            _ => match timeout(ANSWER_WITHIN, log_end(&self.log, topic, *partition)).await {
+                Ok(Ok(end)) => {
+                    self.lock().insert(key, (Instant::now(), end));
+                    end
+                }
+                Ok(Err(error)) => {
+                    tracing::debug!("failed to ask for the end of the log: {error}");
+                    return false;
+                }
+                Err(_elapsed) => return false,
+            },
+        };
+        *offset >= end
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(String, i32), (Instant, i64)>> {
+        // Nothing in between can panic.
+        let told = self.told.lock();
+        told.unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
