@@ -65,7 +65,7 @@ pub async fn run(options: Options) -> Result<()> {
         over_http(&world, &figures, &options.callers, lasts / TURNS).await?;
     }
     if wanted(Part::Reads) {
-        let visible = reads::measure(&world, lasts).await?;
+        let visible = reads::measure(&world, reads::RATE, lasts).await?;
         let rate = reads::RATE;
         figures.measured(&format!("command at {rate}/s"), &visible.commands);
         figures.measured("answer to visible read", &visible.reads);

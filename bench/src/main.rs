@@ -3,14 +3,18 @@
 
 mod bare_handler;
 mod bare_log;
+mod bare_rows;
 mod commands;
 mod cpu;
 mod figures;
+mod following;
 mod http;
 mod load;
 mod memory;
 mod pipeline;
+mod projection;
 mod reads;
+mod registry;
 mod restore;
 mod role;
 mod stored;
@@ -37,14 +41,30 @@ enum Bench {
     Commands(commands::Options),
     /// How fast a service has its state again, beside a bare consumer
     Restore(restore::Options),
+    /// Events into rows, beside a loop that only copies and merges the same rows
+    Projection(projection::Options),
+    /// What followers cost, and how long a change takes to all of them
+    Following(following::Options),
     /// What an idle stream takes in memory
     Memory(memory::Options),
+    /// Look-ups and registrations of schemas, beside a bare look-up
+    Registry(registry::Options),
     /// What the command HTTP API is measured against; started by `commands`
     #[command(hide = true)]
     BareHandler { address: String },
     /// The way of a command over HTTP, without the command; started by `commands`
     #[command(hide = true)]
     Stack { address: String, key: PathBuf },
+    /// A schema registry; started by `registry`
+    #[command(hide = true)]
+    ServeRegistry {
+        address: String,
+        postgres: String,
+        kafka: Option<String>,
+    },
+    /// What a look-up is measured against; started by `registry`
+    #[command(hide = true)]
+    BareLookUp { address: String, postgres: String },
 }
 
 fn main() -> ExitCode {
@@ -72,7 +92,16 @@ async fn perform(bench: Bench) -> Result<()> {
     match bench {
         Bench::Commands(options) => commands::run(options).await,
         Bench::Restore(options) => restore::run(options).await,
+        Bench::Projection(options) => projection::run(options).await,
+        Bench::Following(options) => following::run(options).await,
         Bench::Memory(options) => memory::run(options).await,
+        Bench::Registry(options) => registry::run(options).await,
+        Bench::ServeRegistry {
+            address,
+            postgres,
+            kafka,
+        } => registry::serve(address, &postgres, kafka.as_deref()).await,
+        Bench::BareLookUp { address, postgres } => registry::serve_bare(&address, &postgres).await,
         Bench::BareHandler { address } => bare_handler::serve(&address).await,
         Bench::Stack { address, key } => bare_handler::serve_stack(&address, &key).await,
     }

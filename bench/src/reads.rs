@@ -34,7 +34,7 @@ struct Client {
     token: String,
 }
 
-pub async fn measure(world: &World, lasts: Duration) -> Result<Visible> {
+pub async fn measure(world: &World, rate: u32, lasts: Duration) -> Result<Visible> {
     let commands = Role::start(world, "command-service", GENERATION).await?;
     let projector = Role::start(world, "projector", GENERATION).await?;
     let queries = Role::start(world, "query-service", GENERATION).await?;
@@ -52,8 +52,9 @@ pub async fn measure(world: &World, lasts: Duration) -> Result<Visible> {
             queries: Connection::open(queries.address).await?,
             token: token.clone(),
         };
-        let first = begin + Duration::from_secs(1) * turn / RATE;
-        clients.spawn(client.run(first, lasts));
+        let first = begin + Duration::from_secs(1) * turn / rate;
+        let every = Duration::from_secs(1) * CLIENTS / rate;
+        clients.spawn(client.run(first, every, lasts));
     }
     let (mut sent, mut seen) = (Vec::new(), Vec::new());
     while let Some(ended) = clients.join_next().await {
@@ -73,9 +74,14 @@ pub async fn measure(world: &World, lasts: Duration) -> Result<Visible> {
 
 impl Client {
     /// How long each command, and each read after it, took; the first quarter is a warm-up.
-    async fn run(mut self, first: Instant, lasts: Duration) -> Result<Vec<(Duration, Duration)>> {
+    async fn run(
+        mut self,
+        first: Instant,
+        every: Duration,
+        lasts: Duration,
+    ) -> Result<Vec<(Duration, Duration)>> {
         sleep_until(first).await;
-        let mut turns = interval(Duration::from_secs(1) * CLIENTS / RATE);
+        let mut turns = interval(every);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let counted = first + lasts / 4;
         let mut took = Vec::new();

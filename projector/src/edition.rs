@@ -36,6 +36,20 @@ pub(crate) enum EditionError {
     },
 }
 
+impl EditionError {
+    /// Whether the platform's own tables are not there.
+    pub(crate) fn is_about_an_empty_database(&self) -> bool {
+        let (Self::LookUp { source, .. } | Self::Tables { source, .. } | Self::Swap { source, .. }) =
+            self
+        else {
+            return false;
+        };
+        // undefined_table, invalid_schema_name
+        let code = source.as_database_error().and_then(|error| error.code());
+        code.is_some_and(|code| code == "42P01" || code == "3F000")
+    }
+}
+
 /// An edition, with the statements that made its tables.
 pub(crate) struct Found {
     pub(crate) edition: Edition,

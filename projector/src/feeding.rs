@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -15,7 +15,8 @@ use crate::{
     edition::{self, EditionError, Found},
     failure::chain,
     health::{Health, Source},
-    read_side::Edition,
+    membership::{self, Share},
+    read_side::{self, Edition},
     worker::{Platform, keep_up},
 };
 
@@ -29,10 +30,32 @@ pub(crate) async fn feed(
     health: Arc<Health>,
     shutdown: CancellationToken,
 ) {
+    let (told, share) = watch::channel(None);
+    tokio::join!(
+        membership::take_part(&platform, &model, &health, told, &shutdown),
+        feed_shared(
+            platform.clone(),
+            model,
+            health.clone(),
+            share,
+            shutdown.clone()
+        ),
+    );
+}
+
+/// Feeds, of each edition, this process's share.
+async fn feed_shared(
+    platform: Arc<Platform>,
+    model: Model,
+    health: Arc<Health>,
+    share: watch::Receiver<Share>,
+    shutdown: CancellationToken,
+) {
     let mut feeding = Feeding {
         platform,
         model,
         health,
+        share,
         shutdown,
         fed: BTreeMap::new(),
         made: false,
@@ -48,6 +71,9 @@ pub(crate) async fn feed(
                 }
                 Err(error) => {
                     feeding.health.start_over(chain(&error));
+                    if error.is_about_an_empty_database() {
+                        feeding.begin_anew().await;
+                    }
                     backoff.pause().await;
                 }
             }
@@ -65,6 +91,7 @@ struct Feeding {
     platform: Arc<Platform>,
     model: Model,
     health: Arc<Health>,
+    share: watch::Receiver<Share>,
     shutdown: CancellationToken,
     /// By number.
     fed: BTreeMap<i32, Fed>,
@@ -113,6 +140,14 @@ impl Feeding {
         Ok(())
     }
 
+    /// Postgres was lost, and there is a new one: everything is built from the log again.
+    async fn begin_anew(&mut self) {
+        if let Err(error) = read_side::migrate(&self.platform.postgres).await {
+            tracing::debug!(%error, "the tables cannot be made anew");
+        }
+        self.made = false;
+    }
+
     fn begin(&mut self, found: Found) {
         let Found { edition, tables } = found;
         let number = edition.number;
@@ -148,6 +183,7 @@ impl Feeding {
             self.model,
             edition,
             health,
+            self.share.clone(),
             stop,
         ))
     }

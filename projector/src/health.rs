@@ -29,6 +29,8 @@ type Troubles = BTreeMap<(i32, Source), String>;
 pub(crate) enum Source {
     /// It has not come to read.
     Start,
+    /// Nobody has told which partitions are this process's.
+    Group,
     /// No broker is connected.
     Kafka,
     /// One topic's partition does not go on.

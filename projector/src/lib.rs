@@ -20,6 +20,7 @@ mod failure;
 mod feeding;
 mod gathering;
 mod health;
+mod membership;
 mod model;
 mod partition;
 mod progress;

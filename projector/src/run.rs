@@ -12,8 +12,8 @@ use tokio::{task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Model, backoff::Backoff, failure::chain, feeding::feed, health::Health, read_side,
-    worker::Platform,
+    Model, backoff::Backoff, failure::chain, feeding::feed, health::Health,
+    membership::new_instance, read_side, worker::Platform,
 };
 
 /// Where the projector reads and writes.
@@ -28,6 +28,9 @@ pub struct Config {
     /// where nothing else reads or feeds the one before.
     pub swap_unasked: bool,
     pub tuning: Tuning,
+    /// By which Kafka's coordinator knows this process again, so that its partitions wait for it
+    /// when it is started anew; no other process may have it. A name of its own unless given.
+    pub instance: Option<String>,
 }
 
 /// What an operator may set about how it works.
@@ -95,6 +98,7 @@ pub fn run(
         schemas,
         swap_unasked: config.swap_unasked,
         tuning: config.tuning,
+        instance: config.instance.unwrap_or_else(new_instance),
     });
     async move {
         check(&watched, &platform)?;

@@ -1,6 +1,7 @@
 //! One edition of a model: finds its place, reads from there, and starts anew when that ends.
 
 use std::{
+    collections::BTreeSet,
     panic::{AssertUnwindSafe, resume_unwind},
     sync::Arc,
     time::{Duration, Instant},
@@ -26,6 +27,7 @@ use crate::{
     checkpoint::{self, CheckpointError, Start},
     failure::chain,
     health::{Health, Source},
+    membership::Share,
     partition::PartitionWorker,
     progress::Progress,
     projection::Project,
@@ -45,6 +47,8 @@ pub(crate) struct Platform {
     pub(crate) schemas: Vec<ContextSchemas>,
     pub(crate) swap_unasked: bool,
     pub(crate) tuning: Tuning,
+    /// This process's name in the models' groups.
+    pub(crate) instance: String,
 }
 
 /// A model at work, from finding its place until that turns out to be wrong.
@@ -81,6 +85,8 @@ pub(crate) enum SessionError {
     SetBack { topic: String, partition: i32 },
     #[error("somebody else projects {topic} partition {partition}")]
     Overtaken { topic: String, partition: i32 },
+    #[error("other partitions are ours")]
+    Reassigned,
     #[error("a stream was let out of quarantine")]
     Released,
     #[error("failed to look up what is in quarantine")]
@@ -100,12 +106,14 @@ pub(crate) async fn keep_up(
     model: Model,
     edition: Edition,
     health: Arc<Health>,
+    share: watch::Receiver<Share>,
     shutdown: CancellationToken,
 ) {
     let mut backoff = Backoff::new();
     loop {
         let began = Instant::now();
-        let session = work(&platform, model, &edition, &health, &shutdown);
+        let share = share.clone();
+        let session = work(&platform, model, &edition, &health, share, &shutdown);
         let ended = AssertUnwindSafe(session).catch_unwind().await;
         let error = match ended {
             Ok(Ok(())) => return,
@@ -115,10 +123,12 @@ pub(crate) async fn keep_up(
                 message: message_of(&*panic).into(),
             },
         };
-        if error.is_trouble() {
-            health.start_over(chain(&error));
-        } else {
-            tracing::debug!(model = model.name, "starting anew: {error}");
+        match error {
+            SessionError::Reassigned => continue,
+            SessionError::Overtaken { .. } | SessionError::Released => {
+                tracing::debug!(model = model.name, "starting anew: {error}");
+            }
+            trouble => health.start_over(chain(&trouble)),
         }
         if began.elapsed() > LASTING {
             backoff.reset();
@@ -139,13 +149,25 @@ async fn work(
     model: Model,
     edition: &Edition,
     health: &Arc<Health>,
+    mut share: watch::Receiver<Share>,
     shutdown: &CancellationToken,
 ) -> Result<(), SessionError> {
-    let open = open(platform, model, edition, health);
+    let open = async {
+        let mine = share_of(&mut share).await;
+        open(platform, model, edition, health, &mine).await
+    };
     let Some(opened) = shutdown.run_until_cancelled(open).await else {
         return Ok(());
     };
     let (session, starts) = opened?;
+    if starts.is_empty() {
+        // There are more processes than partitions.
+        health.clear(&Source::Start);
+        return match shutdown.run_until_cancelled(changed(&mut share)).await {
+            Some(()) => Err(SessionError::Reassigned),
+            None => Ok(()),
+        };
+    }
     let positions: Vec<_> = starts.iter().map(position).collect();
     let name = format!(
         "annals.{}.{}.v{}.e{}",
@@ -164,10 +186,27 @@ async fn work(
         () = shutdown.cancelled() => Ok(()),
         error = project_all(&session, starts, feeds) => Err(error),
         error = consumer.attend() => Err(error.into()),
+        () = changed(&mut share) => Err(SessionError::Reassigned),
         never = watch_log(&session, consumer.view()) => match never {},
     };
     consumer.close().await;
     ended
+}
+
+/// The partitions of this process, as soon as they are known.
+async fn share_of(share: &mut watch::Receiver<Share>) -> BTreeSet<i32> {
+    if let Ok(share) = share.wait_for(Option::is_some).await {
+        return share.clone().unwrap_or_default();
+    }
+    // Nobody tells any more: the process ends.
+    std::future::pending().await
+}
+
+/// Returns when they are others.
+async fn changed(share: &mut watch::Receiver<Share>) {
+    if share.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
 }
 
 async fn open(
@@ -175,6 +214,7 @@ async fn open(
     model: Model,
     edition: &Edition,
     health: &Arc<Health>,
+    mine: &BTreeSet<i32>,
 ) -> Result<(Arc<Session>, Vec<Start>), SessionError> {
     let Platform {
         cluster,
@@ -201,7 +241,8 @@ async fn open(
             });
         }
     }
-    let starts = checkpoint::open(postgres, edition, &topics).await?;
+    let mut starts = checkpoint::open(postgres, edition, &topics).await?;
+    starts.retain(|start| mine.contains(&start.partition));
     let session = Session {
         platform: platform.clone(),
         progress: Progress::new(edition, &starts),
@@ -281,13 +322,6 @@ impl Platform {
     pub(crate) fn schemas_of(&self, model: &Model) -> Vec<&ContextSchemas> {
         let taken = |schemas: &&ContextSchemas| model.contexts.contain(schemas.context());
         self.schemas.iter().filter(taken).collect()
-    }
-}
-
-impl SessionError {
-    /// Whether it keeps the edition from going on; otherwise it goes on from another place.
-    fn is_trouble(&self) -> bool {
-        !matches!(self, Self::Overtaken { .. } | Self::Released)
     }
 }
 

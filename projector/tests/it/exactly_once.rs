@@ -71,6 +71,22 @@ async fn two_workers_of_one_model_apply_each_event_once() {
 }
 
 #[tokio::test]
+async fn the_partitions_of_a_worker_that_crashed_go_to_the_others() {
+    let (world, mut log) = World::new().await;
+    let one = world.start(vec![model::<Tally>()]);
+    let other = world.start(vec![model::<Tally>()]);
+    one.ready().await;
+    other.ready().await;
+    drop(one);
+    for stream in ["a", "b", "c", "d", "e", "f"] {
+        log.append(stream, &[written("x", 1)]).await;
+    }
+    world.caught_up("tally", &log).await;
+    other.ready().await;
+    other.stop().await;
+}
+
+#[tokio::test]
 async fn a_stale_worker_writes_nothing() {
     let (world, mut log) = World::new().await;
     let running = world.start(vec![model::<Tally>()]);
@@ -121,7 +137,7 @@ async fn workers_that_crash_and_lose_connections_lose_and_double_nothing() {
     let (world, mut log) = World::new().await;
     let streams = ["a", "b", "c", "d"];
     let mut events = Vec::new();
-    let running = world.start(vec![model::<Tally>()]);
+    let running = world.start_as("one", vec![model::<Tally>()]);
     running.ready().await;
     running.stop().await;
     for round in 0..5 {
@@ -138,7 +154,7 @@ async fn workers_that_crash_and_lose_connections_lose_and_double_nothing() {
             .execute(&mut *held)
             .await
             .unwrap();
-        let running = world.start(vec![model::<Tally>()]);
+        let running = world.start_as("one", vec![model::<Tally>()]);
         until("some connection is in a transaction", async || {
             cut_connections(&world).await > 0
         })
@@ -147,7 +163,7 @@ async fn workers_that_crash_and_lose_connections_lose_and_double_nothing() {
         held.rollback().await.unwrap();
     }
     let expected = fold(&events);
-    let running = world.start(vec![model::<Tally>()]);
+    let running = world.start_as("one", vec![model::<Tally>()]);
     world.caught_up("tally", &log).await;
     for stream in streams {
         assert_eq!(

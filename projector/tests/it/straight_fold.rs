@@ -13,7 +13,7 @@ use proptest::{
 use crate::{
     exactly_once::fold,
     models::{Note, Tally, written},
-    world::World,
+    world::{Running, World},
 };
 
 #[derive(Clone, Debug)]
@@ -71,7 +71,7 @@ async fn holds_for(steps: Vec<Step>) {
             }
             Step::TakeOver => log.own_again().await,
             Step::StartWorker if workers.len() < 2 => {
-                workers.push(world.start(vec![model::<Tally>()]));
+                workers.push(start(&world, workers.len()));
             }
             Step::StartWorker => {}
             Step::CrashWorker => drop(workers.pop()),
@@ -80,7 +80,7 @@ async fn holds_for(steps: Vec<Step>) {
             Step::CatchUp => {}
         }
     }
-    workers.push(world.start(vec![model::<Tally>()]));
+    workers.push(start(&world, workers.len()));
     await_rows(&world, &expected).await;
     for worker in workers {
         worker.stop().await;
@@ -88,6 +88,11 @@ async fn holds_for(steps: Vec<Step>) {
     for (stream, events) in expected {
         assert_eq!(world.tally(&stream).await, Some(fold(&events)), "{stream}");
     }
+}
+
+/// One that crashes comes back under its name, so that its partitions wait for it.
+fn start(world: &World, place: usize) -> Running {
+    world.start_as(&format!("worker-{place}"), vec![model::<Tally>()])
 }
 
 /// Waits for as many events as there must be; whether they are the right ones is asked at the end.

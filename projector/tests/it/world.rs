@@ -114,12 +114,29 @@ impl World {
     }
 
     pub fn start_with(&self, tuning: Tuning, models: Vec<Model>) -> Running {
+        self.start_on(
+            Config {
+                tuning,
+                ..self.config()
+            },
+            models,
+        )
+    }
+
+    /// Under a name by which its partitions wait for it after a crash.
+    pub fn start_as(&self, instance: &str, models: Vec<Model>) -> Running {
+        self.start_on(
+            Config {
+                instance: Some(instance.into()),
+                ..self.config()
+            },
+            models,
+        )
+    }
+
+    fn start_on(&self, config: Config, models: Vec<Model>) -> Running {
         let readiness = Readiness::new();
         let stop = CancellationToken::new();
-        let config = Config {
-            tuning,
-            ..self.config()
-        };
         let run = projector::run(config, models, vec![schemas()], &readiness, stop.clone());
         let task = tokio::spawn(async { run.await.unwrap() });
         Running {
@@ -137,6 +154,7 @@ impl World {
             generation: self.generation.clone(),
             swap_unasked: self.swap_unasked,
             tuning: Tuning::default(),
+            instance: None,
         }
     }
 
