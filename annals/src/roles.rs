@@ -25,6 +25,8 @@ pub(crate) enum RoleError {
     Queries(#[from] QueryError),
     #[error(transparent)]
     Projector(#[from] ProjectorError),
+    #[error("projector.models names {0}, which is no read model of this binary")]
+    NoSuchModel(String),
     #[error(transparent)]
     Registry(#[from] schema_registry::RunError),
     #[error(transparent)]
@@ -122,18 +124,27 @@ pub(crate) async fn projector(
     contexts: &mut [Context],
     shutdown: CancellationToken,
 ) -> Result<Role, RoleError> {
-    let config = projector_config(settings)?;
+    let mut config = projector_config(settings)?;
     let mut models = vec![projector::stream_index()];
     let mut schemas = Vec::new();
     for context in contexts {
         models.append(&mut context.models);
         schemas.push((*context.schemas).clone());
     }
+    let wanted = &settings.projector.models;
+    for model in wanted {
+        if !models.iter().any(|it| it.name() == model) {
+            return Err(RoleError::NoSuchModel(model.clone()));
+        }
+    }
+    models.retain(|it| wanted.is_empty() || wanted.iter().any(|wanted| wanted == it.name()));
     let readiness = Readiness::new();
     let server = Server::bind(&settings.projector.address).await?;
     let routes = readiness.routes();
     let address = server.address();
     tracing::info!("projector's health on http://{address}");
+    // An address of every interface is not this process's alone.
+    config.instance = (!address.ip().is_unspecified()).then(|| address.to_string());
     let watched = readiness.clone();
     Ok(Role {
         name: "projector",
@@ -172,6 +183,7 @@ pub(crate) fn projector_config(settings: &Settings) -> Result<projector::Config,
             quarantined_per_minute: settings.projector.quarantined_per_minute,
             changes_kept: settings.projector.changes_kept,
         },
+        instance: None,
     })
 }
 
@@ -185,14 +197,9 @@ pub(crate) async fn query_service(
         generation: settings.generation.clone(),
         connections: settings.queries.connections,
         position_wait_ms: settings.queries.position_wait_ms,
-        following: settings.queries.following.clone(),
-        client_connections: settings.queries.client_connections,
-        client_connections_of_one_address: settings.queries.client_connections_of_one_address,
-        history_roles: settings.queries.history_roles.clone(),
-        log: Some(settings.kafka()?),
         ..query_service::Config::new(settings.postgres()?.clone())
     };
-    let mut models = vec![query_service::stream_index()];
+    let mut models = Vec::new();
     let mut routes = Vec::new();
     for context in contexts {
         models.append(&mut context.served);

@@ -100,6 +100,9 @@ pub struct ProjectorSettings {
     /// Let a read model's new version be read as soon as it has caught up, instead of when
     /// `annals replay rebuild` has compared it with the version before; `annals up` does.
     pub swap_unasked: bool,
+    /// Only these read models, by name; all of them unless set. So a heavy one can have processes of
+    /// its own.
+    pub models: Vec<String>,
     /// How many streams of a read model may be quarantined within a minute; when there would be
     /// more, it stops.
     pub quarantined_per_minute: u32,
@@ -114,6 +117,7 @@ impl Default for ProjectorSettings {
             address: "127.0.0.1:8404".into(),
             connections: 8,
             swap_unasked: false,
+            models: Vec::new(),
             quarantined_per_minute: projector::Tuning::default().quarantined_per_minute,
             changes_kept: projector::Tuning::default().changes_kept,
         }
@@ -127,13 +131,6 @@ pub struct QuerySettings {
     pub connections: u32,
     /// How long a read waits for its position.
     pub position_wait_ms: u64,
-    /// How many may follow, all together and of one tenant or address.
-    pub following: query_service::FollowingConfig,
-    /// How many connections clients may have, those of followers included.
-    pub client_connections: usize,
-    pub client_connections_of_one_address: usize,
-    /// Whoever has one of these roles may see the events of any stream of their tenant.
-    pub history_roles: Vec<String>,
 }
 
 impl Default for QuerySettings {
@@ -143,10 +140,6 @@ impl Default for QuerySettings {
             address: defaults.address,
             connections: defaults.connections,
             position_wait_ms: defaults.position_wait_ms,
-            following: defaults.following,
-            client_connections: defaults.client_connections,
-            client_connections_of_one_address: defaults.client_connections_of_one_address,
-            history_roles: defaults.history_roles,
         }
     }
 }
