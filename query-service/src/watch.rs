@@ -7,7 +7,7 @@
 use std::{convert::Infallible, time::Duration};
 
 use futures::FutureExt;
-use projector::read_side::{CHANNEL, CheckpointMoved};
+use projector::read_side::{CHANNEL, CheckpointMoved, EditionSwapped};
 use service_kit::{problem::Chain, readiness::Component};
 use sqlx::{
     PgPool,
@@ -186,11 +186,16 @@ async fn next(listener: &mut Option<PgListener>) -> Result<PgNotification, Watch
 }
 
 fn told_by(read_side: &mut ReadSide, notification: &PgNotification) -> Told {
-    match serde_json::from_str::<CheckpointMoved>(notification.payload()) {
-        Ok(moved) => read_side.told(moved),
+    let payload = notification.payload();
+    if let Ok(moved) = serde_json::from_str::<CheckpointMoved>(payload) {
+        return read_side.told(moved);
+    }
+    match serde_json::from_str::<EditionSwapped>(payload) {
+        // Its statement and its checkpoints are in the tables.
+        Ok(_swapped) => Told::OfUnknownEdition,
         Err(error) => {
             tracing::warn!(
-                payload = notification.payload(),
+                payload,
                 "somebody else tells things on {CHANNEL}: {error}"
             );
             Told::Known
