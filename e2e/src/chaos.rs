@@ -2,8 +2,8 @@
 //!
 //! [`run`] starts a [`world`] of three brokers behind [`proxy`]s and some command services, lets the [`load`] begin and
 //! the [`nemesis`] rage, mends everything, sees the clients' last operations through, and has the [`checker`] compare
-//! the brokers' [`log`] with the clients' [`history`]. In the end come [`trespass`]es, which stop shards by design. The
-//! [`report`] says what happened.
+//! the brokers' [`log`] with the clients' [`history`]. In the end come [`trespass`]es. The [`report`] says what
+//! happened.
 
 pub mod checker;
 pub mod history;
@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use checker::{Rule, check};
+use checker::check;
 use history::Clock;
 use load::Load;
 use nemesis::{Fault, Nemesis};
@@ -62,7 +62,7 @@ pub async fn run(plan: &Plan) -> Result<Report, ChaosError> {
     let mut dice = Dice::new(plan.seed);
     let world = World::start(plan.nodes).await?;
     let clock = Clock::begin();
-    let load = Load::begin(&world, clock, plan.clients, plan.pause, None, &mut dice);
+    let load = Load::begin(&world, clock, plan.clients, plan.pause, &mut dice);
     let nemesis = Nemesis::new(&world, clock, dice.split());
     let record = nemesis
         .rage(Instant::now() + plan.duration, &plan.faults, plan.overlap)
@@ -95,11 +95,7 @@ pub async fn run(plan: &Plan) -> Result<Report, ChaosError> {
         let mut trespasses = world.trespass(clock, plan.clients, &mut dice).await;
         history.append(&mut trespasses.history);
         log = world.read_log().await?;
-        let mut findings = check(&log, &history, &trespasses.places());
-        // The clients gave up what the stopped shards did not answer.
-        findings
-            .violations
-            .retain(|violation| violation.rule != Rule::Progress);
+        let findings = check(&log, &history, &trespasses.places());
         report.aftermath = Some((trespasses, findings));
     }
     let kept = match report.holds() {

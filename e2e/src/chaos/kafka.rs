@@ -8,6 +8,7 @@ use event_log::{
 };
 use rdkafka::{
     ClientConfig,
+    admin::{AdminClient, AdminOptions},
     consumer::{BaseConsumer, Consumer},
     error::KafkaError,
     metadata::Metadata,
@@ -56,6 +57,15 @@ impl World {
         let id = format!("{}.{shard}", self.owners_topic());
         let partition = (java_hash(&id) & i32::MAX) as usize % partitions.max(1);
         self.leader(TRANSACTIONS, partition as i32).await
+    }
+
+    /// Deletes the topic of snapshots; the next node that starts makes it anew.
+    pub async fn wipe_snapshots(&self) -> Result<(), KafkaError> {
+        let admin: AdminClient<_> = self.client().create()?;
+        let topic = format!("annals.snapshots.{}", self.generation);
+        let options = AdminOptions::new().request_timeout(Some(ANSWER_WITHIN));
+        admin.delete_topics(&[&topic], &options).await?;
+        Ok(())
     }
 
     /// Waits until every partition of ours has all its replicas in sync; false when that takes too long.

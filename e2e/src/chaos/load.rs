@@ -14,11 +14,7 @@ use std::{
 };
 
 use reqwest::RequestBuilder;
-use tokio::{
-    sync::watch,
-    task::JoinHandle,
-    time::{Instant, sleep},
-};
+use tokio::{sync::watch, task::JoinHandle, time::sleep};
 
 use super::{
     history::{Answer, Ask, Attempt, Clock, Operation},
@@ -57,18 +53,15 @@ struct Shared {
     clock: Clock,
     /// A client waits up to so long before it sends the next thing.
     pause: Duration,
-    give_up_after: Option<Duration>,
 }
 
 impl Load {
-    /// So many clients begin; each waits up to `pause` between two operations. One that gives up leaves an operation
-    /// without an answer.
+    /// So many clients begin; each waits up to `pause` between two operations.
     pub fn begin(
         world: &World,
         clock: Clock,
         clients: usize,
         pause: Duration,
-        give_up_after: Option<Duration>,
         dice: &mut Dice,
     ) -> Self {
         let answered = Arc::new(AtomicU64::new(0));
@@ -88,7 +81,6 @@ impl Load {
             answered: answered.clone(),
             clock,
             pause,
-            give_up_after,
         });
         let (phase, watched) = watch::channel(Phase::Working);
         let run = dice.split().below(usize::MAX);
@@ -169,7 +161,6 @@ impl Client {
 
     /// Sends it until there is an answer.
     async fn see_through(&mut self, mut operation: Operation) -> Operation {
-        let began = Instant::now();
         let twice_at_once = self.dice.percent(4);
         if twice_at_once {
             let (first, second) = (self.node(), self.node());
@@ -192,9 +183,7 @@ impl Client {
             let Some(again_after) = again_after else {
                 return operation;
             };
-            let enough = self.shared.give_up_after;
-            let gives_up = enough.is_some_and(|enough| began.elapsed() > enough);
-            if gives_up || *self.phase.borrow() == Phase::GivingUp {
+            if *self.phase.borrow() == Phase::GivingUp {
                 return operation;
             }
             sleep(again_after + self.dice.millis(0, 50)).await;

@@ -21,6 +21,7 @@ pub enum Fault {
     /// Killed; another one kills it again while it takes over.
     NodeKilledInTakeOver,
     NodesRolled,
+    SnapshotsWiped,
     LeaderKilled,
     LeaderPaused,
     /// Of the shard's transactions, by which it is taken over.
@@ -40,11 +41,12 @@ pub enum Fault {
     ConnectionsRefused,
 }
 
-pub const FAULTS: [Fault; 17] = [
+pub const FAULTS: [Fault; 18] = [
     Fault::NodeKilled,
     Fault::LeaderKilled,
     Fault::ConnectionsCut,
     Fault::NodePausedLong,
+    Fault::SnapshotsWiped,
     Fault::ConnectionsHalfOpen,
     Fault::LeaderDeposedInTakeOver,
     Fault::AnswersLost,
@@ -176,6 +178,14 @@ impl<'a> Nemesis<'a> {
                 }
             }
             Fault::NodesRolled => self.roll_nodes().await,
+            Fault::SnapshotsWiped => {
+                if let Err(error) = world.wipe_snapshots().await {
+                    self.odd(format!("the snapshots were not wiped: {error}"));
+                }
+                let node = self.node();
+                node.kill().await;
+                world.run(node);
+            }
             Fault::LeaderKilled => {
                 let broker = self.leader().await;
                 self.kill_brokers(&[broker]).await;

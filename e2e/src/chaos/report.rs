@@ -311,7 +311,7 @@ impl Report {
         }
         writeln!(
             f,
-            "meanwhile {} answers by the other shards; {} by these once the nodes were started again\n\
+            "meanwhile {} answers by the other shards; {} by these once they had been read anew\n\
              checked again: {} answers, {} commands in the log, {} foreign records passed over",
             trespasses.answered_elsewhere,
             trespasses.answered_again,

@@ -1,8 +1,7 @@
 //! Somebody who knows nothing of owners writes into our topics.
 //!
-//! Nobody can keep them from it but the brokers' access rules. What must hold: the owner notices at its next append and
-//! stops the shard, everything else is served on, and when an operator has looked and started the nodes again, nothing
-//! that was acknowledged is missing.
+//! Nobody can keep them from it but the brokers' access rules. What must hold: the owner notices at its next append,
+//! answers nobody, and reads the shard anew; everything else is served on, and nothing that was acknowledged is missing.
 
 use std::time::Duration;
 
@@ -33,7 +32,7 @@ pub struct Trespass {
     pub what: &'static str,
     pub shard: i32,
     pub place: Place,
-    /// After how long the shard's owner stopped it, and what it said.
+    /// After how long the shard's owner noticed it, and what it said.
     pub noticed: Option<(Duration, String)>,
 }
 
@@ -42,22 +41,21 @@ pub struct Trespasses {
     pub all: Vec<Trespass>,
     /// How far the broker's time for the record with an old one is from now.
     pub time_off: Option<Duration>,
-    /// Answers of the other shards while these were stopped.
+    /// Answers of the other shards from then on.
     pub answered_elsewhere: usize,
-    /// Answers of these shards once the nodes had been started again.
+    /// Answers of these shards, once they had been read anew.
     pub answered_again: usize,
     pub failed: Vec<String>,
     pub history: Vec<Operation>,
 }
 
 impl World {
-    /// With clients at work, who give up what is not answered.
+    /// With clients at work.
     pub async fn trespass(&self, clock: Clock, clients: usize, dice: &mut Dice) -> Trespasses {
-        const READY_WITHIN: Duration = Duration::from_secs(60);
+        const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
         let mut found = Trespasses::default();
         let pause = Duration::from_millis(100);
-        let give_up_after = Some(Duration::from_millis(1_500));
-        let load = Load::begin(self, clock, clients, pause, give_up_after, dice);
+        let load = Load::begin(self, clock, clients, pause, dice);
         load.until_answered(200).await;
 
         if let Err(error) = self.commit_all(&mut found).await {
@@ -65,21 +63,14 @@ impl World {
         }
         self.until_noticed(&mut found).await;
         let noticed = clock.now();
-        sleep(Duration::from_secs(2)).await;
-
-        let started_again = clock.now();
         for node in &self.nodes {
-            node.stop(SOON).await;
-            self.run(node);
-        }
-        for node in &self.nodes {
-            if let Err(error) = node.until_ready(READY_WITHIN).await {
+            if let Err(error) = node.until_ready(ANSWERED_WITHIN).await {
                 found.failed.push(error.to_string());
             }
         }
-        sleep(Duration::from_secs(2)).await;
-        found.history = load.end(READY_WITHIN).await;
-        found.count_answers(noticed, started_again);
+        sleep(Duration::from_secs(3)).await;
+        found.history = load.end(ANSWERED_WITHIN).await;
+        found.count_answers(noticed);
         found
     }
 
@@ -165,13 +156,13 @@ impl World {
         tokio::task::spawn_blocking(read).await.ok()?
     }
 
-    /// Waits until each of these shards was stopped by its owner.
+    /// Waits until each of these shards' owners has noticed.
     async fn until_noticed(&self, found: &mut Trespasses) {
         let began = Instant::now();
         while began.elapsed() < NOTICED_WITHIN && found.all.iter().any(|it| it.noticed.is_none()) {
             for trespass in &mut found.all {
                 if trespass.noticed.is_none() {
-                    let said = self.said_of_stopped(trespass.shard);
+                    let said = self.said_of_trespass(trespass.shard);
                     trespass.noticed = said.map(|said| (began.elapsed(), said));
                 }
             }
@@ -186,12 +177,12 @@ impl World {
         }
     }
 
-    /// What a node says about a shard that it has stopped.
-    fn said_of_stopped(&self, shard: i32) -> Option<String> {
-        let stopped = format!("stopped shard {shard}");
+    /// What a node says about a shard that somebody else wrote into.
+    fn said_of_trespass(&self, shard: i32) -> Option<String> {
+        let noticed = format!("somebody wrote past the owner of shard {shard}");
         let said = self.nodes.iter().map(|node| node.said());
         said.flat_map(|said| said.lines().map(str::to_owned).collect::<Vec<_>>())
-            .find(|line| line.contains(&stopped))
+            .find(|line| line.contains(&noticed))
             .map(|line| {
                 let line: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
                 let reason = line["reason"]
@@ -216,22 +207,15 @@ impl Trespasses {
         });
     }
 
-    fn count_answers(&mut self, noticed: Moment, started_again: Moment) {
+    fn count_answers(&mut self, noticed: Moment) {
         for operation in &self.history {
             let stream = operation.stream.parse::<StreamId>();
             let shard = stream.map(|stream| partition_of(&stream, PARTITIONS));
-            let stopped = self.all.iter().any(|it| Ok(it.shard) == shard);
-            for attempt in operation
-                .attempts
-                .iter()
-                .filter(|it| it.answer.is_definite())
-            {
-                let began = attempt.started;
-                if stopped && began > started_again {
-                    self.answered_again += 1;
-                } else if !stopped && (noticed..started_again).contains(&began) {
-                    self.answered_elsewhere += 1;
-                }
+            let attempts = operation.attempts.iter();
+            let answers = attempts.filter(|it| it.answer.is_definite() && it.started > noticed);
+            match self.all.iter().any(|it| Ok(it.shard) == shard) {
+                true => self.answered_again += answers.count(),
+                false => self.answered_elsewhere += answers.count(),
             }
         }
         if self.answered_elsewhere == 0 {

@@ -105,6 +105,8 @@ impl World {
             ("DATA", data.path().display().to_string()),
             ("LOG__FORMAT", "json".into()),
             ("COMMANDS__ANSWER_WITHIN_MS", "5000".into()),
+            // Small enough that most owners go on from one.
+            ("COMMANDS__SNAPSHOT_EVERY", "200".into()),
             ("SCHEMA_REGISTRY__ADDRESS", registry.address.to_string()),
             ("SCHEMA_REGISTRY__ANONYMOUS", "write".into()),
             ("PROJECTOR__ADDRESS", projector.address.to_string()),

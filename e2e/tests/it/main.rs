@@ -6,6 +6,7 @@ mod bad_input;
 mod chaos;
 mod crash;
 mod foreign_consumer;
+mod foreign_records;
 mod idempotency;
 mod load;
 mod nodes;

@@ -1,6 +1,7 @@
 //! Several command services on one log: each stream has one owner, and any node answers.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     sync::{
         Arc,
@@ -399,6 +400,93 @@ async fn operators_see_every_shard_of_every_node() {
     // And nobody else sees it.
     let refused = mia.recall("/v1/shards").await;
     assert_eq!(refused.status, 403, "{refused:?}");
+}
+
+#[tokio::test]
+async fn who_is_not_the_owner_of_a_request_that_was_sent_on_names_the_owner() {
+    let nodes = Nodes::start(2).await;
+    let mia = nodes.app.new_company().manager("mia");
+    let addresses = nodes.addresses();
+    let mut misdirected = 0;
+    for _ in 0..12 {
+        let made = mia.create_task("x").send().await.succeeded();
+        let assign = mia.assign(&made.id(), "polly");
+        for (at, other) in [(0, 1), (1, 0)] {
+            let sent_on = assign.clone().to(addresses[at]);
+            let sent_on = sent_on.header("annals-forwarded-by", "somebody");
+            let answer = sent_on.send().await;
+            if answer.status != 421 {
+                answer.succeeded();
+                continue;
+            }
+            misdirected += 1;
+            let hint = answer.header("annals-owner").unwrap().to_owned();
+            answer.is_problem(421, "misdirected");
+            let (owner, term) = hint.split_once(' ').unwrap();
+            assert_eq!(owner, addresses[other].to_string());
+            assert!(term.parse::<u64>().is_ok(), "{hint}");
+            // Not marked so, it is answered by the same node, which asks the owner.
+            let again = assign.clone().to(addresses[at]).send().await;
+            again.succeeded();
+        }
+    }
+    assert_eq!(misdirected, 12, "each task has one owner");
+}
+
+#[tokio::test]
+async fn operators_can_count_what_becomes_of_commands() {
+    let nodes = Nodes::start(1).await;
+    let company = nodes.app.new_company();
+    let (mia, polly) = (company.manager("mia"), company.worker("polly"));
+    let created = mia.create_task("x");
+    let id = created.send().await.succeeded().id();
+    created.send().await.succeeded();
+    mia.assign(&id, "polly").if_match(7).send().await;
+    polly.complete(&id).send().await;
+    let counted = metrics(nodes.app.commands.address).await;
+    for outcome in ["accepted", "repeated", "stale", "conflict"] {
+        let name = format!("annals_answers_total{{outcome=\"{outcome}\"}}");
+        assert_eq!(counted.get(&name), Some(&1.0), "{name} in {counted:#?}");
+    }
+    assert_eq!(counted["annals_take_overs_total"], 4.0);
+    assert_eq!(counted["annals_group_commands_count"], 4.0);
+    assert_eq!(counted["annals_group_commands_sum"], 4.0);
+    assert_eq!(counted["annals_append_seconds_count"], 1.0);
+    assert!(counted["annals_append_seconds_sum"] > 0.0);
+
+    // Another one takes half of the shards.
+    let other = nodes.app.another_command_service();
+    nodes.app.run(&other);
+    other.until_ready().await;
+    eventually("the shards that were taken are counted", async || {
+        let counted = metrics(nodes.app.commands.address).await;
+        (counted.get("annals_failovers_total") == Some(&2.0)).then_some(())
+    })
+    .await;
+    // What is counted, and what is not yet, is explained.
+    let explained = include_str!("../../../docs/metrics.md");
+    for name in metrics(nodes.app.commands.address).await.keys() {
+        let family = name.split('{').next().unwrap();
+        let family = ["_count", "_sum", "_bucket"]
+            .iter()
+            .fold(family, |name, suffix| name.trim_end_matches(suffix));
+        let is_ours = family.starts_with("annals_");
+        assert!(
+            !is_ours || explained.contains(family),
+            "{family} is not explained"
+        );
+    }
+}
+
+/// By name and labels.
+async fn metrics(node: SocketAddr) -> BTreeMap<String, f64> {
+    let url = format!("http://{node}/metrics");
+    let text = reqwest::get(url).await.unwrap().text().await.unwrap();
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .filter_map(|line| line.rsplit_once(' '))
+        .map(|(name, value)| (name.to_owned(), value.parse().unwrap()))
+        .collect()
 }
 
 fn shards(app: &TestApp, node: &str) -> serde_json::Value {
