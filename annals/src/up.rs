@@ -55,6 +55,8 @@ pub(crate) async fn up(
     };
     settings.kafka = Some(stack.kafka().into());
     settings.postgres = Some(SecretUrl::new(stack.postgres()));
+    // Nobody else feeds or reads the version before.
+    settings.projector.swap_unasked = true;
     // The servers go last: what is in flight is finished before.
     let result = tokio::select! {
         result = serve(settings, &mut contexts, story, once, began, shutdown.clone()) => result,

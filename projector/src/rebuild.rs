@@ -9,7 +9,7 @@ mod compare;
 mod editions;
 pub(crate) mod switch;
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio::time::{Instant, sleep};
@@ -28,8 +28,8 @@ use switch::{Lag, Swap, swap};
 /// How long an edition that is to be swapped in may take for the last records.
 const LAST_RECORDS_WITHIN: Duration = Duration::from_secs(10);
 const LOCKED_WITHIN: Duration = Duration::from_secs(2);
-/// The workers of an edition that is so little behind come to a barrier soon.
-const NEARLY_THERE: i64 = 5_000;
+/// The workers of an edition that is a hundredth behind, within these bounds, come to a barrier soon.
+const NEARLY_THERE: RangeInclusive<i64> = 100..=5_000;
 /// A barrier may be missed when somebody else comes in between; not for ever.
 const ATTEMPTS: usize = 3;
 
@@ -119,7 +119,10 @@ pub struct Progress {
 impl Progress {
     /// Whether a comparison holds nobody up for long.
     pub fn is_nearly_there(&self) -> bool {
-        self.goal - self.done <= NEARLY_THERE
+        let is_fed = self.done > 0 || self.goal == 0;
+        is_fed
+            && self.goal - self.done
+                <= (self.goal / 100).clamp(*NEARLY_THERE.start(), *NEARLY_THERE.end())
     }
 }
 

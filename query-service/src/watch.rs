@@ -194,10 +194,7 @@ fn told_by(read_side: &mut ReadSide, notification: &PgNotification) -> Told {
         // Its statement and its checkpoints are in the tables.
         Ok(_swapped) => Told::OfUnknownEdition,
         Err(error) => {
-            tracing::warn!(
-                payload,
-                "somebody else tells things on {CHANNEL}: {error}"
-            );
+            tracing::warn!(payload, "somebody else tells things on {CHANNEL}: {error}");
             Told::Known
         }
     }

@@ -111,39 +111,41 @@ async fn begin(
     contexts: &[&str],
     from: &[String],
 ) -> Result<Vec<Position>, ReplayError> {
-    let mut positions: Vec<_> = log
-        .extents(contexts)
-        .await?
-        .into_iter()
+    let extents = log.extents(contexts).await?;
+    let mut positions: Vec<_> = extents
+        .iter()
         .map(|extent| Position {
-            topic: extent.topic,
+            topic: extent.topic.clone(),
             partition: extent.partition,
             offset: extent.end,
         })
         .collect();
     for from in from {
+        let refused = |problem| ReplayError::Argument {
+            argument: from.clone(),
+            problem,
+        };
         match from.as_str() {
             "end" => {}
             "start" => positions.iter_mut().for_each(|it| it.offset = 0),
             named => {
                 for place in places(named)? {
-                    let known = positions
-                        .iter_mut()
-                        .find(|it| (&it.topic, it.partition) == (&place.topic, place.partition));
-                    let known = known.ok_or_else(|| ReplayError::Argument {
-                        argument: named.into(),
-                        problem: format!(
-                            "names {} partition {}, which is not read",
-                            place.topic, place.partition
-                        ),
-                    })?;
-                    if !(0..=known.offset).contains(&place.offset) {
-                        return Err(ReplayError::Argument {
-                            argument: named.into(),
-                            problem: format!("is beyond the end of the log, {}", known.offset),
-                        });
+                    let Position {
+                        topic, partition, ..
+                    } = &place;
+                    let known = extents
+                        .iter()
+                        .position(|it| (&it.topic, it.partition) == (topic, *partition))
+                        .ok_or_else(|| {
+                            refused(format!(
+                                "names {topic} partition {partition}, which is not read"
+                            ))
+                        })?;
+                    let end = extents[known].end;
+                    if !(0..=end).contains(&place.offset) {
+                        return Err(refused(format!("is beyond the end of the log, {end}")));
                     }
-                    known.offset = place.offset;
+                    positions[known].offset = place.offset;
                 }
             }
         }

@@ -16,6 +16,7 @@ mod path;
 mod races;
 mod raw_log;
 mod refusals;
+mod replay;
 mod tenants;
 mod up;
 
