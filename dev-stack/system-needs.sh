@@ -15,6 +15,7 @@ system_needs=(
   "setpriv:util-linux:ends the servers with their parent"
   "git:git:the sources"
   "curl:curl:the examples"
+  "python3:python3:a foreign client of the registry, in the tests"
 )
 java_needed=17
 rust_needed=1.95
@@ -32,6 +33,10 @@ install_system_needs() {
   if ! has_java; then
     packages+=("$(debian_java)")
     wanted+=("a Java runtime, $java_needed or newer (runs Kafka)")
+  fi
+  if ! has_python_venv; then
+    packages+=(python3-venv)
+    wanted+=("Python's venv with pip (the foreign client)")
   fi
   if ! has_openssl; then
     packages+=(libssl-dev)
@@ -81,6 +86,10 @@ install_packages() {
 
 has_openssl() {
   command -v pkg-config >/dev/null && pkg-config --exists openssl
+}
+
+has_python_venv() {
+  command -v python3 >/dev/null && python3 -c 'import ensurepip, venv' 2>/dev/null
 }
 
 has_java() {

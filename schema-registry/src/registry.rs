@@ -127,19 +127,18 @@ impl Registry {
         deleted: Deleted,
     ) -> Result<SubjectVersion, Error> {
         let question = Question::Version(subject.clone(), version, deleted);
-        self.memory
-            .or_remembered(question, async {
-                let mut connection = self.connection().await?;
-                let found = listing::version(&mut *connection, subject, version, deleted).await?;
-                match found {
-                    Some(found) => Ok(found),
-                    None if listing::exists(&mut *connection, subject, deleted).await? => {
-                        Err(Error::VersionNotFound(version))
-                    }
-                    None => Err(Error::SubjectNotFound(subject.clone())),
+        let found = async {
+            let mut connection = self.connection().await?;
+            let found = listing::version(&mut *connection, subject, version, deleted).await?;
+            match found {
+                Some(found) => Ok(found),
+                None if listing::exists(&mut *connection, subject, deleted).await? => {
+                    Err(Error::VersionNotFound(version))
                 }
-            })
-            .await
+                None => Err(Error::SubjectNotFound(subject.clone())),
+            }
+        };
+        self.memory.or_remembered(question, Box::pin(found)).await
     }
 
     /// The newest version of the subject whose metadata have all of these properties.
@@ -196,6 +195,7 @@ impl Registry {
             let found = listing::schema_by_id(&mut *connection, id).await?;
             found.ok_or(Error::IdNotFound(id))
         };
+        let found = Box::pin(found);
         self.memory.schema_or_remembered(id, found).await
     }
 
@@ -265,6 +265,7 @@ impl Registry {
                     let own = settings::find(&mut *self.connection().await?, &scope).await?;
                     Ok(own.and_then(|own| own.alias))
                 };
+                let found = Box::pin(found);
                 self.memory.alias_or_remembered(&named, found).await?
             }
         };

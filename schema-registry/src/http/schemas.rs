@@ -193,5 +193,5 @@ fn is_within(place: &Place, context: &Option<String>) -> bool {
 fn context_of(place: &Place) -> String {
     let context = place.subject.strip_prefix(":.");
     let context = context.and_then(|rest| rest.split_once(':'));
-    context.map_or(".".to_owned(), |(context, _)| format!(".{context}"))
+    context.map_or_else(|| ".".to_owned(), |(context, _)| format!(".{context}"))
 }

@@ -1,5 +1,6 @@
 //! What the topic says: each record is the whole of what is known about its key.
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -31,6 +32,7 @@ pub(crate) struct VersionRecord {
     pub version: i32,
     pub id: i32,
     pub fate: Fate,
+    pub registered_at: DateTime<Utc>,
     /// By which the content is known, looked up, and looked up without its contract; hexadecimal.
     pub fingerprint: String,
     pub lookup_fingerprint: String,
@@ -69,7 +71,7 @@ pub(crate) struct ScopeRecord {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Holds {
-    Settings(Option<Settings>),
+    Settings(Option<Box<Settings>>),
     Mode(Option<Mode>),
 }
 
@@ -84,7 +86,7 @@ pub(crate) struct RulesRecord {
     pub migration_rules: Vec<Rule>,
     pub comment: Option<String>,
     pub author: Option<String>,
-    pub revised_at: chrono::DateTime<chrono::Utc>,
+    pub revised_at: DateTime<Utc>,
 }
 
 impl Record {
@@ -125,7 +127,7 @@ impl ScopeRecord {
         Self {
             change,
             scope: scope.key().to_owned(),
-            holds: Holds::Settings(settings),
+            holds: Holds::Settings(settings.map(Box::new)),
         }
     }
 

@@ -89,9 +89,8 @@ impl Journal {
             }
             recording::apply(&mut transaction, record).await?;
         }
-        registration::pass_over_ids(&mut transaction).await?;
         let highest = in_topic.values().map(Record::change).max().unwrap_or(0);
-        recording::pass_over_changes(&mut transaction, highest).await?;
+        recording::go_on_behind(&mut transaction, highest).await?;
 
         let unsaid: Vec<Record> = in_database
             .iter()
@@ -131,7 +130,8 @@ impl Journal {
                     }
                 }
                 Err(source) => {
-                    foreign.get_or_insert((String::from_utf8_lossy(key).into_owned(), source));
+                    foreign
+                        .get_or_insert_with(|| (String::from_utf8_lossy(key).into_owned(), source));
                 }
             }
         };

@@ -155,7 +155,7 @@ impl Registry {
         let there =
             listing::version(change.connection(), subject, number, Deleted::Without).await?;
         match there {
-            Some(there) if there.id == wanted => return Ok(there.into()),
+            Some(there) if there.id == wanted => Ok(there.into()),
             Some(_) => Err(Error::NotPermitted(format!(
                 "Overwrite version {version} of subject {subject} is not permitted."
             ))),
@@ -173,13 +173,12 @@ impl Registry {
         deleted: Deleted,
     ) -> Result<SubjectVersion, Error> {
         let question = Question::look_up(subject, &submitted, deleted);
-        self.memory
-            .or_remembered(question, async {
-                let mut connection = self.connection().await?;
-                let candidate = Candidate::read(&mut connection, subject, submitted).await?;
-                look_up(&mut connection, subject, candidate.content, deleted).await
-            })
-            .await
+        let found = async {
+            let mut connection = self.connection().await?;
+            let candidate = Candidate::read(&mut connection, subject, submitted).await?;
+            look_up(&mut connection, subject, candidate.content, deleted).await
+        };
+        self.memory.or_remembered(question, Box::pin(found)).await
     }
 
     /// Why the schema could not become the next version of the subject, nothing if it could: held

@@ -1,5 +1,6 @@
 //! What the database has to say to the topic, and what it takes from there.
 
+use chrono::{DateTime, Utc};
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgExecutor};
 
@@ -19,6 +20,7 @@ struct VersionRow {
     version: i32,
     id: i32,
     deleted: bool,
+    registered_at: DateTime<Utc>,
     fingerprint: String,
     lookup_fingerprint: String,
     schema_fingerprint: String,
@@ -36,7 +38,7 @@ pub(crate) async fn versions(
 ) -> Result<Vec<VersionRecord>> {
     let rows: Vec<VersionRow> = sqlx::query_as(
         "select v.change, v.subject, v.version, s.id, v.deleted_at is not null as deleted,
-                encode(s.fingerprint, 'hex') as fingerprint,
+                v.registered_at, encode(s.fingerprint, 'hex') as fingerprint,
                 encode(coalesce(s.lookup_fingerprint, s.fingerprint), 'hex') as lookup_fingerprint,
                 encode(s.schema_fingerprint, 'hex') as schema_fingerprint,
                 s.schema_type, s.schema, s.refs, s.metadata, s.rule_set
@@ -62,6 +64,7 @@ impl From<VersionRow> for VersionRecord {
             } else {
                 Fate::Live
             },
+            registered_at: row.registered_at,
             fingerprint: row.fingerprint,
             lookup_fingerprint: row.lookup_fingerprint,
             schema_fingerprint: row.schema_fingerprint,
@@ -90,7 +93,7 @@ pub(crate) async fn everything(connection: &mut PgConnection) -> Result<Vec<Reco
         Record::from(ScopeRecord {
             change,
             scope,
-            holds: Holds::Settings(Some(settings.0)),
+            holds: Holds::Settings(Some(Box::new(settings.0))),
         })
     }));
     let modes: Vec<(i64, String, String)> =
@@ -134,7 +137,7 @@ struct RulesRow {
     migration_rules: Json<Vec<Rule>>,
     comment: Option<String>,
     author: Option<String>,
-    revised_at: chrono::DateTime<chrono::Utc>,
+    revised_at: DateTime<Utc>,
 }
 
 /// Whether the database has the id for something else, or the content under another id.
@@ -224,16 +227,19 @@ async fn apply_version(connection: &mut PgConnection, record: &VersionRecord) ->
         return Ok(());
     }
     sqlx::query(
-        "insert into registry.versions (subject, version, schema_id, change, deleted_at)
-         values ($1, $2, $3, $4, case when $5 then now() end)
+        "insert into registry.versions
+             (subject, version, schema_id, change, deleted_at, registered_at)
+         values ($1, $2, $3, $4, case when $5 then now() end, $6)
          on conflict (subject, version) do update
-             set schema_id = $3, change = $4, deleted_at = case when $5 then now() end",
+             set schema_id = $3, change = $4, deleted_at = case when $5 then now() end,
+                 registered_at = $6",
     )
     .bind(&record.subject)
     .bind(record.version)
     .bind(record.id)
     .bind(record.change)
     .bind(record.fate == Fate::Deleted)
+    .bind(record.registered_at)
     .execute(connection)
     .await?;
     Ok(())
@@ -279,11 +285,21 @@ async fn apply_scope(connection: &mut PgConnection, record: &ScopeRecord) -> Res
     Ok(())
 }
 
-/// Sees to it that numbers of changes go on behind this one.
-pub(crate) async fn pass_over_changes(connection: &mut PgConnection, highest: i64) -> Result<()> {
-    sqlx::query("select setval('registry.changes', greatest(nextval('registry.changes'), $1))")
-        .bind(highest)
-        .execute(connection)
-        .await?;
+/// Sees to it that ids and numbers of changes go on behind those that are there; nobody may be
+/// taking any at the moment.
+pub(crate) async fn go_on_behind(connection: &mut PgConnection, change: i64) -> Result<()> {
+    sqlx::query(
+        "select setval('registry.changes', $1) from registry.changes where last_value <= $1",
+    )
+    .bind(change)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query(
+        "select setval('registry.schemas_id_seq', highest)
+         from registry.schemas_id_seq, (select max(id) as highest from registry.schemas) as s
+         where last_value <= highest",
+    )
+    .execute(connection)
+    .await?;
     Ok(())
 }

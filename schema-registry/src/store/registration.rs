@@ -117,7 +117,7 @@ pub(crate) async fn intern(
 }
 
 /// Sees to it that ids that came from elsewhere are not given again.
-pub(crate) async fn pass_over_ids(connection: &mut PgConnection) -> Result<()> {
+async fn pass_over_ids(connection: &mut PgConnection) -> Result<()> {
     sqlx::query(
         "select setval(sequence, greatest(nextval(sequence), (select max(id) from registry.schemas)))
          from (select pg_get_serial_sequence('registry.schemas', 'id')::regclass as sequence) as s",

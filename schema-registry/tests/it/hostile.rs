@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::running::{Running, registry};
 
 /// Far above what any of these takes in a debug build on a busy machine, far below for ever.
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(60);
 
 async fn post(registry: &Running, schema: &str) -> (StatusCode, Value) {
     let started = Instant::now();
@@ -226,4 +226,95 @@ async fn schemas_that_are_costly_to_compare_are_given_up() {
         body["message"].as_str().unwrap().contains("too costly"),
         "{body}"
     );
+}
+
+/// Bodies of any shape: an answer in the API's own form, and the registry goes on.
+mod property {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use crate::running::registry;
+
+    /// JSON that looks more or less like a request to register a schema.
+    fn any_body() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            ".{0,20}".prop_map(Value::from),
+            prop::sample::select(vec![
+                "string", "record", "enum", "AVRO", "UPGRADE", "-1", "\u{0}"
+            ])
+            .prop_map(Value::from),
+        ];
+        let key = prop_oneof![
+            4 => prop::sample::select(vec![
+                "schema", "schemaType", "references", "metadata", "ruleSet", "id", "version", "name",
+                "type", "fields", "items", "values", "symbols", "size", "default", "subject",
+                "properties", "tags", "migrationRules", "mode", "aliases", "namespace",
+            ])
+            .prop_map(str::to_owned),
+            1 => ".{0,8}",
+        ];
+        let inner = leaf.prop_recursive(4, 40, 5, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+                prop::collection::hash_map(key.clone(), inner, 0..6)
+                    .prop_map(|object| Value::Object(object.into_iter().collect())),
+            ]
+        });
+        // A schema comes as text.
+        (inner.clone(), inner).prop_map(|(mut body, schema)| {
+            if let Value::Object(object) = &mut body {
+                object.insert("schema".to_owned(), schema.to_string().into());
+            }
+            body
+        })
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn any_body_is_answered_in_the_apis_own_form() {
+        let registry = registry().await;
+        let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
+            failure_persistence: None,
+            ..ProptestConfig::with_cases(150)
+        });
+        let runtime = tokio::runtime::Handle::current();
+        let ran = tokio::task::block_in_place(|| {
+            runner.run(&any_body(), |body| {
+                let answer = async {
+                    let mut answers = Vec::new();
+                    for path in [
+                        "/subjects/any/versions",
+                        "/subjects/any",
+                        "/compatibility/subjects/any/versions/latest?verbose=true",
+                        "/subjects/any/versions/1/rules",
+                    ] {
+                        answers.push(registry.post(path, body.clone()).await);
+                    }
+                    answers.push(registry.put("/config/any", body.clone()).await);
+                    answers.push(registry.put("/mode/any", body.clone()).await);
+                    answers
+                };
+                for answer in runtime.block_on(answer) {
+                    let code = answer.body["error_code"].as_u64();
+                    let status = u64::from(answer.status.as_u16());
+                    prop_assert!(
+                        status == 200 || (400..500).contains(&status) && code.is_some(),
+                        "{body}: {}",
+                        answer.text
+                    );
+                }
+                Ok(())
+            })
+        });
+        if let Err(failed) = ran {
+            panic!("{failed}");
+        }
+        registry.get("/subjects").await;
+        registry
+            .put("/mode/any", json!({"mode": "READWRITE"}))
+            .await;
+    }
 }

@@ -3,11 +3,16 @@
 // clippy.toml lets tests unwrap, but not the functions that they call.
 #![allow(clippy::unwrap_used)]
 
+mod access;
 mod api;
 mod canonical;
 mod clients;
 mod compatibility;
+mod contracts;
 mod hostile;
 mod instances;
+mod levels;
 mod outage;
 mod running;
+mod scopes;
+mod topic;

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::running::{new_database, starting_on};
 
-/// A way to Postgres. What happens to it happens to open connections and to new ones.
+/// A way to a server. What happens to it happens to open connections and to new ones.
 struct Way {
     address: SocketAddr,
     state: watch::Sender<State>,
@@ -125,4 +125,55 @@ async fn an_address_that_is_none_is_told_without_its_password() {
     };
     let error = schema_registry::Service::bind(config).await.unwrap_err();
     assert!(!error.to_string().contains("hunter2"), "{error}");
+}
+
+/// What was answered once is answered while Postgres is away; what was not is an error, and is asked
+/// again when it is back.
+#[tokio::test]
+async fn what_is_remembered_is_served_without_postgres() {
+    let database = new_database().await;
+    let (user, host, name) = host_of(&database);
+    let way = Way::to(host.to_owned(), State::Open).await;
+    let registry = starting_on(&format!("{user}@{}/{name}", way.address)).await;
+    registry.until_ready(true).await;
+    let schema = json!("string");
+    let looked_up = json!({"schema": schema.to_string()});
+    let id = registry.registered("users", &schema).await;
+    let other = registry.registered("others", &json!("int")).await;
+    let asked = [
+        format!("/schemas/ids/{id}"),
+        "/subjects/users/versions/latest".to_owned(),
+    ];
+    let mut answers = Vec::new();
+    for path in &asked {
+        answers.push(registry.get(path).await.text);
+    }
+    registry.post("/subjects/users", looked_up.clone()).await;
+    // An error is not remembered.
+    registry.get("/schemas/ids/99").await.is_error(40403);
+
+    for state in [State::Cut, State::Silent] {
+        way.becomes(state);
+        registry.until_ready(false).await;
+        for (path, answer) in asked.iter().zip(&answers) {
+            assert_eq!(&registry.get(path).await.text, answer);
+        }
+        let found = registry.post("/subjects/users", looked_up.clone()).await;
+        assert_eq!(found.body["id"], id, "{}", found.text);
+        registry
+            .get(&format!("/schemas/ids/{other}"))
+            .await
+            .is_error(50001);
+        registry.get("/schemas/ids/99").await.is_error(50001);
+        way.becomes(State::Open);
+        registry.until_ready(true).await;
+    }
+    assert_eq!(
+        registry.get(&format!("/schemas/ids/{other}")).await.status,
+        200
+    );
+    assert_eq!(
+        registry.registered("users", &json!("bytes")).await,
+        other + 1
+    );
 }
