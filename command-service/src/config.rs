@@ -1,5 +1,7 @@
 //! What an operator may set on the command side.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 
 #[derive(Clone, Debug, Deserialize)]
@@ -10,6 +12,8 @@ pub struct Config {
     /// `host:port` at which other nodes reach this one; no two nodes may have the same. Unless it
     /// is set, where this node listens, with the host's name in place of "on every address".
     pub advertise: Option<String>,
+    /// Who was not heard of for so long has lost its shards to other nodes.
+    pub session_ms: u64,
     /// Commands that may wait for one shard; more are answered 503 `busy`.
     pub queue: usize,
     /// How many commands one append carries at most.
@@ -37,6 +41,7 @@ impl Default for Config {
         Self {
             address: "127.0.0.1:8401".into(),
             advertise: None,
+            session_ms: 6_000,
             queue: 4_096,
             group: 256,
             remembered_commands: 100_000,
@@ -45,5 +50,11 @@ impl Default for Config {
             hand_over_wait_ms: 1_000,
             least_fence_lifetime_ms: 3_600_000,
         }
+    }
+}
+
+impl Config {
+    pub(crate) fn session(&self) -> Duration {
+        Duration::from_millis(self.session_ms)
     }
 }

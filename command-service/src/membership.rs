@@ -21,10 +21,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::assignment::{Assignment, Holding};
+use crate::{
+    assignment::{Assignment, Holding},
+    config::Config,
+};
 
-/// Who was not heard of for so long has lost its shards to others.
-pub(crate) const SESSION: Duration = Duration::from_secs(6);
 /// How soon everybody learns that the shards are shared out anew.
 const HEARTBEAT: Duration = Duration::from_millis(200);
 const PAUSE: Duration = Duration::from_millis(50);
@@ -58,15 +59,16 @@ pub(crate) struct Group {
 /// The part that does the work.
 pub(crate) struct Membership {
     pub shards: i32,
+    session: Duration,
     address: Arc<str>,
     standing: watch::Sender<Standing>,
     heard: watch::Sender<Instant>,
     settled: Arc<AtomicBool>,
 }
 
-/// The membership of the node that others reach at this address.
-pub(crate) fn membership(address: &str, shards: i32) -> (Membership, Group) {
-    let address: Arc<str> = address.into();
+/// The membership of the node that others reach at the address of `config`.
+pub(crate) fn membership(config: &Config, shards: i32) -> (Membership, Group) {
+    let address: Arc<str> = config.address.as_str().into();
     let (standing, watched) = watch::channel(Standing::default());
     let (heard, last_heard) = watch::channel(Instant::now());
     let settled = Arc::new(AtomicBool::new(false));
@@ -78,6 +80,7 @@ pub(crate) fn membership(address: &str, shards: i32) -> (Membership, Group) {
     };
     let membership = Membership {
         shards,
+        session: config.session(),
         address,
         standing,
         heard,
@@ -157,7 +160,7 @@ impl Membership {
         let membership = event_log::group::Membership {
             group,
             instance: self.address.to_string(),
-            session: SESSION,
+            session: self.session,
         };
         let mut member = Member::new(cluster, membership);
         let result = tokio::select! {

@@ -139,7 +139,7 @@ impl CommandService {
         let mut config = self.config.clone();
         config.address = config.advertise.take().unwrap_or(config.address);
         let partitions = self.generation.partitions;
-        let (membership, group) = membership(&config.address, partitions);
+        let (membership, group) = membership(&config, partitions);
         let (claims, directory) = directory(partitions);
         let statuses: Vec<_> = shards.iter().map(|shard| shard.status.clone()).collect();
         let facts: Vec<_> = shards.iter().map(|shard| shard.facts.clone()).collect();

@@ -65,8 +65,18 @@ async fn exec(folder: PathBuf, command: &[OsString]) -> Outcome {
         _ = terminate.recv() => return Ok(ExitCode::from(143)),
     };
 
+    let mut process = Command::new("setpriv");
+    // What Cargo says about this package: build scripts that look at it would run anew, and all
+    // that stands on their crates be compiled again.
+    for (name, _) in std::env::vars_os() {
+        let about_package = ["CARGO_PKG_", "CARGO_MANIFEST_"];
+        let name = name.to_string_lossy();
+        if about_package.iter().any(|prefix| name.starts_with(prefix)) {
+            process.env_remove(&*name);
+        }
+    }
     // Killed, this process would leave the command behind without its servers.
-    let mut process = Command::new("setpriv")
+    let mut process = process
         .args(["--pdeathsig", "TERM", "--"])
         .args(command)
         .env("ANNALS_KAFKA", stack.kafka())

@@ -80,7 +80,10 @@ impl TestApp {
             ("COMMANDS__ANSWER_WITHIN_MS", "3000".into()),
             ("SCHEMA_REGISTRY__ADDRESS", address(&registry)),
             ("SCHEMA_REGISTRY__ANONYMOUS", "write".into()),
-            ("SCHEMA_REGISTRY__TOPIC", format!("annals.schemas.{}", new_key())),
+            (
+                "SCHEMA_REGISTRY__TOPIC",
+                format!("annals.schemas.{}", new_key()),
+            ),
             ("COMMANDS__ADDRESS", address(&commands)),
             ("PROJECTOR__ADDRESS", address(&projector)),
             ("QUERIES__ADDRESS", address(&queries)),
@@ -132,12 +135,20 @@ impl TestApp {
         Role::new("command-service")
     }
 
+    /// One more, which shares the read models' partitions with the first.
+    pub fn another_projector(&self) -> Role {
+        Role::new("projector")
+    }
+
     /// Starts a role, ready or not.
     pub fn run(&self, role: &Role) {
         let mut command = self.annals();
         command.arg(role.verb);
         if role.verb == self.commands.verb {
             command.env("ANNALS_COMMANDS__ADDRESS", role.address.to_string());
+        }
+        if role.verb == self.projector.verb {
+            command.env("ANNALS_PROJECTOR__ADDRESS", role.address.to_string());
         }
         *role.process() = Some(Process::start(command).into());
     }

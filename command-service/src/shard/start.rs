@@ -26,7 +26,6 @@ use super::{
 use crate::{
     answers::RecordedAnswer,
     lane::{Lane, UnknownRecord},
-    membership::SESSION,
     snapshots::{Copier, Shelf},
 };
 
@@ -60,7 +59,7 @@ impl Shard {
         restoring.read_ahead().await?;
 
         // Who was away for longer than a session may have lost the shard to another node.
-        let awake = Awake::new(SESSION, lifetime / 2);
+        let awake = Awake::new(settings.config.session(), lifetime / 2);
         status.send_replace(ShardStatus::Starting("taking over".into()));
         let (cluster, id) = (&settings.cluster, &transactional_id);
         let taking = take_over_while(&still_assigned, cluster, id, &topics, partition);
