@@ -50,6 +50,13 @@ fn add(marks: &mut Vec<PositionMark>, text: &str) -> Result<(), Problem> {
     Ok(())
 }
 
+/// Whether the request names a position to be waited for.
+pub(crate) fn is_named(parts: &Parts) -> bool {
+    let query = parts.uri.query().unwrap_or_default();
+    parts.headers.contains_key(POSITION)
+        || form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == POSITION_PARAMETER)
+}
+
 /// 400 `position-impossible`: there is no such place in the log, and never was.
 pub(crate) fn impossible(position: &Position, why: &str) -> Problem {
     Problem::new(

@@ -16,6 +16,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http_body_util::BodyExt;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::TcpStream,
@@ -47,6 +48,19 @@ impl Default for ConnectionLimits {
             all: usize::MAX,
             of_one_address: usize::MAX,
         }
+    }
+}
+
+/// Lets this process have as many open files, connections among them, as the system allows it;
+/// what a process begins with is often a thousand.
+pub fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!("failed to raise the limit of open files: {error}");
     }
 }
 

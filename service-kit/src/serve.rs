@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::{
-    connection::{ConnectionLimits, CutWhenStuck, Gate, Peer},
+    connection::{ConnectionLimits, CutWhenStuck, Gate, Peer, raise_open_files},
     json::DEFAULT_BODY_LIMIT,
     problem::Problem,
     requests::RequestLayer,
@@ -66,6 +66,7 @@ pub enum BindError {
 impl Server {
     /// Port 0 gives a free one: see [`Server::address`].
     pub async fn bind(address: &str) -> Result<Self, BindError> {
+        raise_open_files();
         let listen = async {
             let listener = TcpListener::bind(address).await?;
             let address = listener.local_addr()?;

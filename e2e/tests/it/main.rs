@@ -5,6 +5,7 @@
 mod bad_input;
 mod chaos;
 mod crash;
+mod following;
 mod foreign_consumer;
 mod foreign_records;
 mod idempotency;

@@ -54,6 +54,14 @@ async fn every_described_operation_is_used() {
             "get /v1/users/{id}",
             read(&format!("/v1/users/{user}")).await,
         ),
+        (
+            "get /v1/streams/{kind}/{id}/events",
+            read(&format!("/v1/streams/task/{id}/events")).await,
+        ),
+        (
+            "get /v1/correlations/{id}/events",
+            read("/v1/correlations/00000000-0000-0000-0000-000000000001/events").await,
+        ),
     ];
     let queries = operations(app.queries.address).await;
     compare(&queries, used);

@@ -161,6 +161,7 @@ async fn follow(
     let begin = Begin {
         slot: followed.reads.limits().enter(&caller.tenant, address)?,
         expires: until(&caller),
+        waits: position::is_named(&parts),
         followed,
         since,
     };
@@ -238,6 +239,8 @@ struct Begin {
     since: Option<(Place, Otherwise)>,
     slot: Slot,
     expires: Instant,
+    /// The query waits for a position first, for seconds perhaps.
+    waits: bool,
 }
 
 impl Begin {
@@ -251,10 +254,14 @@ impl Begin {
             since,
             slot,
             expires,
+            waits,
         } = self;
-        // Thousands may come back at once.
+        // Thousands may come back at once. Who waits must not keep them from it.
         let reads = followed.reads.clone();
-        let _turn = reads.turn_to_start().await;
+        let _turn = match waits {
+            true => None,
+            false => Some(reads.turn_to_start().await),
+        };
         if let Some((place, otherwise)) = since {
             let answer = query.await;
             if !answer.status().is_success() {
