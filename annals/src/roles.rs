@@ -197,9 +197,14 @@ pub(crate) async fn query_service(
         generation: settings.generation.clone(),
         connections: settings.queries.connections,
         position_wait_ms: settings.queries.position_wait_ms,
+        following: settings.queries.following.clone(),
+        client_connections: settings.queries.client_connections,
+        client_connections_of_one_address: settings.queries.client_connections_of_one_address,
+        history_roles: settings.queries.history_roles.clone(),
+        log: Some(settings.kafka()?),
         ..query_service::Config::new(settings.postgres()?.clone())
     };
-    let mut models = Vec::new();
+    let mut models = vec![query_service::stream_index()];
     let mut routes = Vec::new();
     for context in contexts {
         models.append(&mut context.served);

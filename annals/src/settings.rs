@@ -131,6 +131,13 @@ pub struct QuerySettings {
     pub connections: u32,
     /// How long a read waits for its position.
     pub position_wait_ms: u64,
+    /// How many may follow, all together and of one tenant or address.
+    pub following: query_service::FollowingConfig,
+    /// How many connections clients may have, those of followers included.
+    pub client_connections: usize,
+    pub client_connections_of_one_address: usize,
+    /// Whoever has one of these roles may see the events of any stream of their tenant.
+    pub history_roles: Vec<String>,
 }
 
 impl Default for QuerySettings {
@@ -140,6 +147,10 @@ impl Default for QuerySettings {
             address: defaults.address,
             connections: defaults.connections,
             position_wait_ms: defaults.position_wait_ms,
+            following: defaults.following,
+            client_connections: defaults.client_connections,
+            client_connections_of_one_address: defaults.client_connections_of_one_address,
+            history_roles: defaults.history_roles,
         }
     }
 }
