@@ -9,6 +9,7 @@
 pub mod quarantine;
 pub mod read_side;
 pub mod rebuild;
+pub mod testing;
 
 mod backoff;
 mod batch_size;

@@ -178,3 +178,6 @@ async fn show_user(
         body: user,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -311,3 +311,6 @@ async fn show_task(
         body: TaskWithHistory { task, history },
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,4 +12,5 @@ mod poison;
 mod quarantine;
 mod rebuild;
 mod straight_fold;
+mod testing;
 mod world;
