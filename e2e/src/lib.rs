@@ -11,6 +11,7 @@ pub mod chaos;
 mod eventually;
 mod ports;
 mod process;
+pub mod projector_chaos;
 mod user;
 
 pub use answer::Answer;

@@ -4,7 +4,10 @@
 use std::{io::Write, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
-use e2e::chaos::{self, Plan, nemesis::FAULTS};
+use e2e::{
+    chaos::{self, Plan, nemesis::FAULTS},
+    projector_chaos,
+};
 
 #[derive(Parser)]
 #[command(about = "Long runs of the whole system")]
@@ -37,35 +40,68 @@ enum Run {
         #[arg(long)]
         only: Vec<String>,
     },
+    /// Projectors and clients, while workers, Postgres and Kafka break
+    ChaosProjector {
+        #[arg(long, default_value_t = 5.0)]
+        minutes: f64,
+        /// The same seed breaks the same things in the same order
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        #[arg(long, default_value_t = 3)]
+        workers: usize,
+        #[arg(long, default_value_t = 16)]
+        clients: usize,
+    },
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Run::Chaos {
-        minutes,
-        seed,
-        nodes,
-        clients,
-        pause_ms,
-        overlap,
-        only,
-    } = Cli::parse().run;
-    let named = |fault: &str| only.is_empty() || only.iter().any(|name| name == fault);
-    let faults: Vec<_> = FAULTS
-        .into_iter()
-        .filter(|fault| named(&format!("{fault:?}")))
-        .collect();
-    let plan = Plan {
-        seed,
-        duration: Duration::from_secs_f64(minutes * 60.0),
-        nodes,
-        clients,
-        pause: Duration::from_millis(pause_ms),
-        faults,
-        overlap,
-        trespass: true,
-    };
-    match chaos::run(&plan).await {
+    match Cli::parse().run {
+        Run::Chaos {
+            minutes,
+            seed,
+            nodes,
+            clients,
+            pause_ms,
+            overlap,
+            only,
+        } => {
+            let named = |fault: &str| only.is_empty() || only.iter().any(|name| name == fault);
+            let faults: Vec<_> = FAULTS
+                .into_iter()
+                .filter(|fault| named(&format!("{fault:?}")))
+                .collect();
+            commands(&Plan {
+                seed,
+                duration: Duration::from_secs_f64(minutes * 60.0),
+                nodes,
+                clients,
+                pause: Duration::from_millis(pause_ms),
+                faults,
+                overlap,
+                trespass: true,
+            })
+            .await
+        }
+        Run::ChaosProjector {
+            minutes,
+            seed,
+            workers,
+            clients,
+        } => {
+            projector(&projector_chaos::Plan {
+                seed,
+                duration: Duration::from_secs_f64(minutes * 60.0),
+                workers,
+                clients,
+            })
+            .await
+        }
+    }
+}
+
+async fn commands(plan: &Plan) -> ExitCode {
+    match chaos::run(plan).await {
         Ok(report) => {
             let _ = write!(std::io::stdout(), "{report}");
             match report.holds() {
@@ -73,9 +109,21 @@ async fn main() -> ExitCode {
                 false => ExitCode::FAILURE,
             }
         }
-        Err(error) => {
-            eprintln!("chaos: {}", service_kit::problem::Chain(&error));
-            ExitCode::from(2)
-        }
+        Err(error) => broken(&error),
     }
+}
+
+async fn projector(plan: &projector_chaos::Plan) -> ExitCode {
+    match projector_chaos::run(plan).await {
+        Ok(report) => {
+            let _ = write!(std::io::stdout(), "{report}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => broken(&error),
+    }
+}
+
+fn broken(error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("chaos: {}", service_kit::problem::Chain(error));
+    ExitCode::from(2)
 }
