@@ -139,7 +139,8 @@ pub(crate) async fn read(
 }
 
 /// Moves the checkpoint if it stands where we believe, and enters the edition's schema in the
-/// same round trip. `false`: somebody else has moved it, or there is a barrier before `to`, so
+/// same round trip. The commit need not wait for the disk: a crash of Postgres takes checkpoint and
+/// rows back together, and the log has them. `false`: somebody else has moved it, or there is a barrier before `to`, so
 /// this transaction must be given up.
 pub(crate) async fn advance(
     transaction: &mut PgConnection,
@@ -151,7 +152,8 @@ pub(crate) async fn advance(
         "update annals.checkpoints set next_offset = $6, term = $7
          where model = $1 and edition = $2 and topic = $3 and partition = $4 and next_offset = $5
              and (barrier is null or barrier >= $6 or barrier_until <= clock_timestamp())
-         returning set_config('search_path', $8, true)",
+         returning set_config('search_path', $8, true),
+                   set_config('synchronous_commit', 'off', true)",
     )
     .bind(&edition.model)
     .bind(edition.number)

@@ -299,7 +299,7 @@ impl PartitionWorker {
         }
         let reason = chain(&error);
         let code = commit::sqlstate(&error).filter(|code| commit::is_data_error(code));
-        let Some(code) = code else {
+        let Some(code) = code.filter(|_| events == 1) else {
             let place = format!("{} partition {}", self.at.topic, self.at.partition);
             return self
                 .try_again(format!("failed to write {place}: {reason}"))

@@ -124,8 +124,13 @@ pub(crate) async fn keep_up(
             },
         };
         match error {
-            SessionError::Reassigned => continue,
+            // What kept a partition from going on may be another process's now.
+            SessionError::Reassigned => {
+                health.forget();
+                continue;
+            }
             SessionError::Overtaken { .. } | SessionError::Released => {
+                health.forget();
                 tracing::debug!(model = model.name, "starting anew: {error}");
             }
             trouble => health.start_over(chain(&trouble)),
