@@ -80,6 +80,17 @@ impl Role {
         .await
     }
 
+    /// A hidden verb of this binary, which takes its address and these arguments.
+    pub async fn of_verb(world: &World, verb: &str, arguments: &[&str]) -> Result<Self> {
+        let address = free_address()?;
+        let own = address.to_string();
+        let arguments: Vec<&str> = [verb, &own]
+            .into_iter()
+            .chain(arguments.iter().copied())
+            .collect();
+        spawn(world, address, &arguments, Vec::new()).await
+    }
+
     /// The HTTP side of a command without the command.
     pub async fn stack(world: &World) -> Result<Self> {
         let address = free_address()?;

@@ -3,7 +3,7 @@
 //! Own calls, two of them: `schema_registry_converter` has no look-up of a
 //! schema's id and keeps error answers in its cache (docs/adr/0003).
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use reqwest::{Client, RequestBuilder, StatusCode};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -12,8 +12,26 @@ use serde_json::json;
 /// A registry, by its base address.
 #[derive(Clone, Debug)]
 pub struct RegistryClient {
-    base: String,
+    base: SecretBase,
     http: Client,
+}
+
+/// An address that may have a login in it, which is printed without.
+#[derive(Clone)]
+struct SecretBase(String);
+
+impl fmt::Display for SecretBase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, rest) = self.0.split_once("://").unwrap_or(("http", &self.0));
+        let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
+        write!(f, "{scheme}://{place}")
+    }
+}
+
+impl fmt::Debug for SecretBase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// Why the registry gave no id.
@@ -69,21 +87,21 @@ impl RegistryClient {
             .build()
             .map_err(RegistryError::Client)?;
         Ok(Self {
-            base: base.trim_end_matches('/').into(),
+            base: SecretBase(base.trim_end_matches('/').into()),
             http,
         })
     }
 
     /// Registers a schema under its subject and answers its id; the same again answers the same.
     pub async fn register(&self, subject: &str, schema: &str) -> Result<u32, RegistryError> {
-        let url = format!("{}/subjects/{subject}/versions", self.base);
+        let url = format!("{}/subjects/{subject}/versions", self.base.0);
         let request = self.http.post(url).json(&json!({ "schema": schema }));
         Ok(self.ask::<Registered>(subject, request).await?.id)
     }
 
     /// The id of a schema that is registered under this subject.
     pub async fn look_up(&self, subject: &str, schema: &str) -> Result<u32, RegistryError> {
-        let url = format!("{}/subjects/{subject}", self.base);
+        let url = format!("{}/subjects/{subject}", self.base.0);
         let request = self.http.post(url).json(&json!({ "schema": schema }));
         Ok(self.ask::<Registered>(subject, request).await?.id)
     }
@@ -93,9 +111,9 @@ impl RegistryClient {
         subject: &str,
         request: RequestBuilder,
     ) -> Result<T, RegistryError> {
-        let unreachable = |source| RegistryError::Unreachable {
-            base: self.base.clone(),
-            source,
+        let unreachable = |source: reqwest::Error| RegistryError::Unreachable {
+            base: self.base.to_string(),
+            source: source.without_url(),
         };
         let answer = request.send().await.map_err(unreachable)?;
         let status = answer.status();

@@ -10,11 +10,12 @@ use sqlx::PgConnection;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::avro::{AvroSchema, push_sorted};
+use crate::avro::push_sorted;
 use crate::contract::{Metadata, RuleSet};
 use crate::error::Error;
 use crate::offload;
 use crate::references::{self, Reference};
+use crate::schema::{Schema, SchemaType};
 use crate::settings::Settings;
 use crate::store::StoredSchema;
 use crate::subject::Subject;
@@ -25,7 +26,7 @@ use crate::subject::Subject;
 pub struct Submitted {
     #[serde(default)]
     pub schema: Option<String>,
-    /// `AVRO` if absent; nothing else is known yet.
+    /// `AVRO` if absent, or `JSON`.
     pub schema_type: Option<String>,
     #[schema(value_type = Option<Vec<Reference>>)]
     pub references: Option<Value>,
@@ -42,13 +43,14 @@ pub struct Submitted {
 /// A submitted schema that has been read and found valid.
 #[derive(Clone, Debug)]
 pub(crate) struct Candidate {
-    pub avro: Arc<AvroSchema>,
+    pub schema: Arc<Schema>,
     pub content: Content,
 }
 
 /// The content of a schema as it is stored.
 #[derive(Clone, Debug)]
 pub(crate) struct Content {
+    pub schema_type: SchemaType,
     /// Canonical text.
     pub schema: String,
     /// The canonical text without references, where it has any.
@@ -67,12 +69,7 @@ impl Candidate {
         subject: &Subject,
         submitted: Submitted,
     ) -> Result<Self, Error> {
-        if let Some(other) = submitted.schema_type.filter(|name| name != "AVRO") {
-            let other: String = other.chars().take(100).collect();
-            return Err(Error::UnsupportedSchema(format!(
-                "schema type {other} is not supported, AVRO is"
-            )));
-        }
+        let schema_type = SchemaType::parse(submitted.schema_type.as_deref())?;
         let not_null = |value: &Value| !value.is_null();
         let metadata = submitted.metadata.filter(not_null);
         let metadata = metadata.map(Metadata::from_request).transpose()?;
@@ -83,24 +80,25 @@ impl Candidate {
         let text = submitted.schema.filter(|text| !text.trim().is_empty());
         let text =
             text.ok_or_else(|| Error::UnsupportedSchema("the schema is empty".to_owned()))?;
-        let bytes = text.len() + referenced.iter().map(String::len).sum::<usize>();
-        let (schema, resolved, avro) = offload::run(bytes, move || {
-            AvroSchema::parse_with(&referenced, &text).map(|avro| {
-                let resolved = (!referenced.is_empty()).then(|| avro.resolved());
-                (avro.canonical(), resolved, avro)
+        let bytes = text.len() + referenced.iter().map(|it| it.text.len()).sum::<usize>();
+        let (text, resolved, schema) = offload::run(bytes, move || {
+            Schema::parse(schema_type, &referenced, &text).map(|schema| {
+                let refers = !referenced.is_empty();
+                let resolved = if refers { schema.resolved() } else { None };
+                (schema.canonical(), resolved, schema)
             })
         })
-        .await?
-        .map_err(Error::InvalidSchema)?;
+        .await??;
         let content = Content {
-            schema,
+            schema_type,
+            schema: text,
             resolved,
             references,
             metadata,
             rule_set,
         };
         Ok(Self {
-            avro: Arc::new(avro),
+            schema: Arc::new(schema),
             content,
         })
     }
@@ -111,7 +109,7 @@ impl Content {
     pub fn fingerprint(&self) -> Fingerprint {
         let references = to_json(&self.references);
         let metadata = self.metadata.as_ref().map(to_json);
-        hash(&self.schema, &references, Some((metadata, self.rules())))
+        self.hash(&self.schema, &references, Some((metadata, self.rules())))
     }
 
     /// Equal for contents of which one can be looked up by the other: the same with all references
@@ -119,16 +117,13 @@ impl Content {
     pub fn lookup_fingerprint(&self) -> Fingerprint {
         let metadata = self.metadata.clone().and_then(Metadata::without_version);
         let metadata = metadata.as_ref().map(to_json);
-        hash(
-            self.text(),
-            &no_references(),
-            Some((metadata, self.rules())),
-        )
+        let references = self.unresolved();
+        self.hash(self.text(), &references, Some((metadata, self.rules())))
     }
 
     /// Equal for contents that differ in metadata, rule set and in what is by reference at most.
     pub fn schema_fingerprint(&self) -> Fingerprint {
-        hash(self.text(), &no_references(), None)
+        self.hash(self.text(), &self.unresolved(), None)
     }
 
     /// The fingerprint as a name that fits everywhere.
@@ -151,6 +146,32 @@ impl Content {
         self.rule_set = RuleSet::merge(rules, settings.override_rule_set.clone());
     }
 
+    /// Line by line: none of the parts contains a line feed outside of an escape.
+    fn hash(
+        &self,
+        schema: &str,
+        references: &Value,
+        contract: Option<(Option<Value>, Option<Value>)>,
+    ) -> Fingerprint {
+        let mut text = format!("{}\n{schema}\n", self.schema_type.name());
+        push_sorted(&mut text, references);
+        if let Some((metadata, rules)) = contract {
+            for part in [metadata, rules] {
+                text.push('\n');
+                push_sorted(&mut text, &part.unwrap_or_default());
+            }
+        }
+        Sha256::digest(text).into()
+    }
+
+    /// The references that [`text`](Self::text) still has.
+    fn unresolved(&self) -> Value {
+        match self.resolved {
+            Some(_) => Value::Array(Vec::new()),
+            None => to_json(&self.references),
+        }
+    }
+
     fn text(&self) -> &str {
         self.resolved.as_deref().unwrap_or(&self.schema)
     }
@@ -158,23 +179,6 @@ impl Content {
     fn rules(&self) -> Option<Value> {
         self.rule_set.as_ref().map(to_json)
     }
-}
-
-/// Line by line: none of the parts contains a line feed outside of an escape.
-fn hash(
-    schema: &str,
-    references: &Value,
-    contract: Option<(Option<Value>, Option<Value>)>,
-) -> Fingerprint {
-    let mut text = format!("AVRO\n{schema}\n");
-    push_sorted(&mut text, references);
-    if let Some((metadata, rules)) = contract {
-        for part in [metadata, rules] {
-            text.push('\n');
-            push_sorted(&mut text, &part.unwrap_or_default());
-        }
-    }
-    Sha256::digest(text).into()
 }
 
 /// Over JSON with sorted keys.
@@ -192,10 +196,6 @@ pub(crate) fn hex(fingerprint: &Fingerprint) -> String {
         let _ = write!(text, "{byte:02x}");
     }
     text
-}
-
-fn no_references() -> Value {
-    Value::Array(Vec::new())
 }
 
 fn to_json(part: &(impl serde::Serialize + ?Sized)) -> Value {

@@ -7,7 +7,10 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::avro::{AvroSchema, Incompatibility, IncompatibilityKind, TooComplex, can_read};
+use crate::avro::{Incompatibility, IncompatibilityKind, TooComplex, can_read};
+use crate::json_schema;
+use crate::references::Referenced;
+use crate::schema::{Schema, SchemaType};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -27,14 +30,15 @@ pub enum Level {
 #[derive(Debug)]
 pub(crate) struct Earlier {
     pub version: i32,
+    pub schema_type: String,
     pub schema: String,
-    /// The texts of what it refers to, each behind those that it needs itself.
-    pub referenced: Vec<String>,
+    /// What it refers to, each behind those that it needs itself.
+    pub referenced: Vec<Referenced>,
 }
 
 impl Earlier {
     pub fn bytes(&self) -> usize {
-        let referenced: usize = self.referenced.iter().map(String::len).sum();
+        let referenced: usize = self.referenced.iter().map(|it| it.text.len()).sum();
         self.schema.len() + referenced
     }
 }
@@ -74,7 +78,7 @@ impl Level {
     /// Confluent's registry, the newest version that objects is the only one heard.
     pub(crate) fn objections(
         self,
-        candidate: &AvroSchema,
+        candidate: &Schema,
         earlier: &[Earlier],
     ) -> Result<Vec<String>, TooComplex> {
         let heard = if self.is_transitive() {
@@ -96,34 +100,39 @@ impl Level {
         Ok(Vec::new())
     }
 
-    fn differences(
-        self,
-        candidate: &AvroSchema,
-        earlier: &Earlier,
-    ) -> Result<Vec<String>, TooComplex> {
+    fn differences(self, candidate: &Schema, earlier: &Earlier) -> Result<Vec<String>, TooComplex> {
         let (backward, forward) = match self {
             Self::None => return Ok(Vec::new()),
             Self::Backward | Self::BackwardTransitive => (true, false),
             Self::Forward | Self::ForwardTransitive => (false, true),
             Self::Full | Self::FullTransitive => (true, true),
         };
-        let Ok(earlier) = AvroSchema::parse_with(&earlier.referenced, &earlier.schema) else {
-            return Ok(vec!["the earlier schema is not valid".to_owned()]);
-        };
+        let parsed = SchemaType::parse(Some(&earlier.schema_type))
+            .and_then(|type_| Schema::parse(type_, &earlier.referenced, &earlier.schema));
         let mut differences = Vec::new();
-        if backward {
-            differences.extend(
-                can_read(candidate, &earlier)?
-                    .iter()
-                    .map(|one| describe(one, "new", "old")),
-            );
-        }
-        if forward {
-            differences.extend(
-                can_read(&earlier, candidate)?
-                    .iter()
-                    .map(|one| describe(one, "old", "new")),
-            );
+        match (candidate, parsed) {
+            (Schema::Avro(candidate), Ok(Schema::Avro(earlier))) => {
+                if backward {
+                    let found = can_read(candidate, &earlier)?;
+                    differences.extend(found.iter().map(|one| describe(one, "new", "old")));
+                }
+                if forward {
+                    let found = can_read(&earlier, candidate)?;
+                    differences.extend(found.iter().map(|one| describe(one, "old", "new")));
+                }
+            }
+            (Schema::Json(candidate), Ok(Schema::Json(earlier))) => {
+                if backward {
+                    differences.extend(json_schema::differences(candidate, &earlier)?);
+                }
+                if forward {
+                    differences.extend(json_schema::differences(&earlier, candidate)?);
+                }
+            }
+            (_, Ok(_)) => {
+                differences.push("Incompatible because of different schema type".to_owned());
+            }
+            (_, Err(_)) => differences.push("the earlier schema is not valid".to_owned()),
         }
         Ok(differences)
     }

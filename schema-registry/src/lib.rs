@@ -9,7 +9,7 @@
 //! schemas. A change is written to the topic of schemas (`journal`), if there is one, before it is
 //! answered.
 //!
-//! What counts as the same schema, and therefore gets the same id: equal canonical text (see
+//! What counts as the same schema, and therefore gets the same id: equal type, canonical text (see
 //! [`avro::AvroSchema::canonical`]), references, metadata and rule set.
 
 mod access;
@@ -19,12 +19,14 @@ mod contract;
 mod error;
 mod http;
 mod journal;
+mod json_schema;
 mod level;
 mod memory;
 mod mode;
 mod offload;
 mod references;
 mod registry;
+mod schema;
 mod server;
 mod settings;
 mod store;

@@ -22,6 +22,20 @@ pub struct Reference {
     pub version: i32,
 }
 
+/// A schema that another one refers to, directly or not.
+#[derive(Clone, Debug)]
+pub(crate) struct Referenced {
+    pub name: String,
+    pub schema_type: String,
+    pub text: String,
+}
+
+impl AsRef<str> for Referenced {
+    fn as_ref(&self) -> &str {
+        &self.text
+    }
+}
+
 /// How many schemas one may stand on, directly or not.
 const MOST: usize = 500;
 const MOST_BYTES: usize = 4 * 1024 * 1024;
@@ -43,21 +57,21 @@ pub(crate) fn from_request(value: Option<Value>) -> Result<Vec<Reference>, Error
     Ok(references)
 }
 
-/// The texts of all schemas that these references of a schema of `subject` lead to, each behind
+/// All schemas that these references of a schema of `subject` lead to, each behind
 /// those that it needs itself. The newest versions get their numbers.
 pub(crate) async fn resolve(
     connection: &mut PgConnection,
     subject: &Subject,
     references: &mut [Reference],
-) -> Result<Vec<String>, Error> {
+) -> Result<Vec<Referenced>, Error> {
     let mut found = Found::default();
     found.follow(connection, subject, references, 1).await?;
-    Ok(found.texts)
+    Ok(found.schemas)
 }
 
 #[derive(Default)]
 struct Found {
-    texts: Vec<String>,
+    schemas: Vec<Referenced>,
     bytes: usize,
     names: HashSet<String>,
     versions: HashSet<(String, i32)>,
@@ -108,8 +122,12 @@ impl Found {
         self.follow(connection, &target, &mut own, depth + 1)
             .await?;
         self.bytes += stored.stored.schema.len();
-        self.texts.push(stored.stored.schema);
-        if self.texts.len() > MOST || self.bytes > MOST_BYTES {
+        self.schemas.push(Referenced {
+            name: reference.name.clone(),
+            schema_type: stored.stored.schema_type,
+            text: stored.stored.schema,
+        });
+        if self.schemas.len() > MOST || self.bytes > MOST_BYTES {
             return Err(too_many());
         }
         Ok(())

@@ -20,13 +20,13 @@ use sqlx::postgres::PgPool;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::avro::AvroSchema;
 use crate::contract::Metadata;
 use crate::error::Error;
 use crate::journal::{Journal, RestoreError};
 use crate::memory::{Memory, Question};
 use crate::offload;
 use crate::references;
+use crate::schema::{Schema, SchemaType};
 use crate::store::{Deleted, Page, Place, Prefix, StoredSchema, SubjectVersion, listing, settings};
 use crate::subject::{Scope, Subject, VersionNumber};
 
@@ -222,12 +222,13 @@ impl Registry {
         let referenced = references::resolve(&mut connection, subject, &mut references).await?;
         drop(connection);
         let text = stored.schema.clone();
-        let bytes = text.len() + referenced.iter().map(String::len).sum::<usize>();
+        let type_ = SchemaType::parse(Some(&stored.schema_type))?;
+        let bytes = text.len() + referenced.iter().map(|it| it.text.len()).sum::<usize>();
         offload::run(bytes, move || {
-            AvroSchema::parse_with(&referenced, &text).map(|avro| avro.resolved())
+            let schema = Schema::parse(type_, &referenced, &text)?;
+            Ok(schema.resolved().unwrap_or(text))
         })
         .await?
-        .map_err(Error::InvalidSchema)
     }
 
     /// The subjects and versions that have the schema.

@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use super::path::InPath;
 use super::request::Parameters;
 use super::{Answer, schema_text};
+use crate::schema::SchemaType;
 use crate::store::{Deleted, Place, StoredSchema, SubjectVersion};
 use crate::subject::Subject;
 use crate::{Error, Registry};
@@ -32,8 +33,8 @@ pub(super) async fn list_schemas(
         .map(Json)
 }
 
-pub(super) async fn list_types() -> Json<[&'static str; 1]> {
-    Json(["AVRO"])
+pub(super) async fn list_types() -> Json<[&'static str; 2]> {
+    Json(SchemaType::NAMES)
 }
 
 pub(super) async fn list_contexts(

@@ -259,7 +259,7 @@ async fn put(
         version,
         stored: StoredSchema {
             guid: content.guid(),
-            schema_type: "AVRO".to_owned(),
+            schema_type: content.schema_type.name().to_owned(),
             schema: content.schema.clone(),
             references: Json(content.references.clone()),
             metadata: content.metadata.clone().map(Json),
@@ -342,6 +342,7 @@ async fn heard(
         let mut references = one.stored.references.0;
         heard.push(Earlier {
             version: one.version,
+            schema_type: one.stored.schema_type,
             schema: one.stored.schema,
             referenced: references::resolve(&mut *connection, &subject, &mut references).await?,
         });
@@ -355,9 +356,9 @@ async fn objections(
     earlier: Vec<Earlier>,
 ) -> Result<Vec<String>, Error> {
     let level = settings.level();
-    let avro = Arc::clone(&candidate.avro);
-    let bytes = avro.text_bytes() + earlier.iter().map(Earlier::bytes).sum::<usize>();
-    offload::run(bytes, move || level.objections(&avro, &earlier))
+    let schema = Arc::clone(&candidate.schema);
+    let bytes = schema.text_bytes() + earlier.iter().map(Earlier::bytes).sum::<usize>();
+    offload::run(bytes, move || level.objections(&schema, &earlier))
         .await?
         .map_err(Error::TooComplex)
 }

@@ -90,9 +90,10 @@ pub(crate) async fn intern(
     let lookup = content.lookup_fingerprint();
     let stored: Option<i32> = sqlx::query_scalar(
         "insert into registry.schemas
-             (id, fingerprint, schema_fingerprint, lookup_fingerprint, schema, refs, metadata, rule_set)
+             (id, fingerprint, schema_fingerprint, lookup_fingerprint,
+              schema, refs, metadata, rule_set, schema_type)
          values (coalesce($1, nextval(pg_get_serial_sequence('registry.schemas', 'id'))),
-                 $2, $3, $4, $5, $6, $7, $8)
+                 $2, $3, $4, $5, $6, $7, $8, $9)
          on conflict (fingerprint) do nothing returning id",
     )
     .bind(wanted)
@@ -103,6 +104,7 @@ pub(crate) async fn intern(
     .bind(Json(&content.references))
     .bind(content.metadata.as_ref().map(Json))
     .bind(content.rule_set.as_ref().map(Json))
+    .bind(content.schema_type.name())
     .fetch_optional(&mut *connection)
     .await?;
     let Some(id) = stored else {

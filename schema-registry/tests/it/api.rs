@@ -84,7 +84,10 @@ async fn a_schema_can_be_registered_and_found_again() {
         .get("/schemas/ids/1/versions")
         .await
         .is(json!([{"subject": "users", "version": 1}]));
-    registry.get("/schemas/types").await.is(json!(["AVRO"]));
+    registry
+        .get("/schemas/types")
+        .await
+        .is(json!(["JSON", "AVRO"]));
     assert_eq!(registry.get("/schemas").await.body[0]["schema"], text);
     assert_eq!(
         registry.get("/schemas?latestOnly=true").await.body[0]["version"],

@@ -11,6 +11,7 @@ mod compatibility;
 mod contracts;
 mod hostile;
 mod instances;
+mod json_schemas;
 mod levels;
 mod outage;
 mod running;
