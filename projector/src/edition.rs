@@ -115,7 +115,7 @@ pub(crate) async fn make(
         model = model.name,
         edition = edition.number,
         version = edition.version,
-        "made edition {} of {}",
+        "made edition {} of {}; `annals replay editions` tells which one is read",
         edition.number,
         model.name
     );

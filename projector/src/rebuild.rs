@@ -25,8 +25,6 @@ use crate::{
 use barrier::{Arrival, Barrier};
 use switch::{Lag, Swap, swap};
 
-/// How long an edition that is to be swapped in may take for the last records.
-const LAST_RECORDS_WITHIN: Duration = Duration::from_secs(10);
 const LOCKED_WITHIN: Duration = Duration::from_secs(2);
 /// The workers of an edition that is a hundredth behind, within these bounds, come to a barrier soon.
 const NEARLY_THERE: RangeInclusive<i64> = 100..=5_000;
@@ -41,6 +39,8 @@ pub enum RebuildError {
         #[source]
         source: sqlx::Error,
     },
+    #[error("the tables of the read side are not there yet; a projector makes them")]
+    NoTables,
     #[error("{0}")]
     Edition(String),
     #[error("{model} was never built: start a projector, which does it")]
@@ -257,15 +257,9 @@ impl Rebuild {
     }
 
     /// Lets the new edition be read. The old one stays fed, and can be [taken back](roll_back).
-    pub async fn swap_in(&self) -> Result<(), RebuildError> {
-        let patience = LAST_RECORDS_WITHIN;
-        switch_over(
-            &self.postgres,
-            &self.old,
-            &self.new,
-            Lag::Forbidden { patience },
-        )
-        .await
+    /// Unless `behind` is allowed, the new one must get all that the old one has.
+    pub async fn swap_in(&self, behind: bool) -> Result<(), RebuildError> {
+        switch_over(&self.postgres, &self.old, &self.new, Lag::of(behind)).await
     }
 }
 
@@ -296,13 +290,7 @@ pub async fn roll_back(
     let previous = previous.ok_or_else(|| RebuildError::NoPrevious {
         model: model.into(),
     })?;
-    let lag = match behind {
-        true => Lag::Allowed,
-        false => Lag::Forbidden {
-            patience: LAST_RECORDS_WITHIN,
-        },
-    };
-    switch_over(postgres, &present, &previous, lag).await?;
+    switch_over(postgres, &present, &previous, Lag::of(behind)).await?;
     Ok(previous)
 }
 
@@ -387,7 +375,15 @@ async fn make(postgres: &PgPool, model: &Model) -> Result<Edition, RebuildError>
 }
 
 pub(crate) fn postgres_error(what: &'static str) -> impl Fn(sqlx::Error) -> RebuildError {
-    move |source| RebuildError::Postgres { what, source }
+    move |source| {
+        // undefined_table, undefined_column: of a database that a projector has not seen yet, or
+        // not in this release.
+        let code = source.as_database_error().and_then(|error| error.code());
+        match code.as_deref() {
+            Some("42P01" | "42703") => RebuildError::NoTables,
+            _ => RebuildError::Postgres { what, source },
+        }
+    }
 }
 
 fn failed_to_compare(source: sqlx::Error) -> RebuildError {

@@ -28,11 +28,8 @@ pub(crate) struct RebuildArgs {
     /// The read model, such as task-board
     model: String,
     /// Take the edition back that was read before
-    #[arg(long, conflicts_with_all = ["expect", "no_swap", "no_comparison"])]
+    #[arg(long, group = "unseen", conflicts_with_all = ["expect", "no_swap", "no_comparison"])]
     rollback: bool,
-    /// Take it back although it lacks events: readers go back in time
-    #[arg(long, requires = "rollback")]
-    behind: bool,
     /// Expect this table, or table.column, to differ; of several, name each
     #[arg(long, value_name = "NAME")]
     expect: Vec<String>,
@@ -40,8 +37,11 @@ pub(crate) struct RebuildArgs {
     #[arg(long)]
     no_swap: bool,
     /// Swap without comparing, where no projector of the old version runs any longer
-    #[arg(long, conflicts_with_all = ["expect", "no_swap"])]
+    #[arg(long, group = "unseen", conflicts_with_all = ["expect", "no_swap"])]
     no_comparison: bool,
+    /// Swap, or take back, although events are lacking: readers go back in time
+    #[arg(long, requires = "unseen")]
+    behind: bool,
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -108,7 +108,9 @@ pub(crate) async fn rebuild(
         },
         args.model
     );
-    catch_up(&rebuild).await?;
+    if !args.behind {
+        catch_up(&rebuild).await?;
+    }
     let comparison = match args.no_comparison {
         true => None,
         false => Some(compare(&rebuild).await?),
@@ -116,7 +118,7 @@ pub(crate) async fn rebuild(
     let equal = comparison.as_ref().map(Comparison::is_equal);
     let swapped = equal != Some(false) && !args.no_swap;
     if swapped {
-        rebuild.swap_in().await?;
+        rebuild.swap_in(args.behind).await?;
     }
     let rebuilt = Rebuilt {
         model: args.model.clone(),

@@ -13,6 +13,8 @@ use crate::{
     read_side::{CHANNEL, Edition, EditionSwapped, active_edition},
 };
 
+/// How long an edition that is to be swapped in may take for the last records.
+const LAST_RECORDS_WITHIN: Duration = Duration::from_secs(10);
 /// While it is waited for, the edition that is read is held up.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
@@ -31,6 +33,17 @@ pub(crate) enum Swap {
 pub(crate) enum Lag {
     Forbidden { patience: Duration },
     Allowed,
+}
+
+impl Lag {
+    pub(crate) fn of(behind: bool) -> Self {
+        match behind {
+            true => Self::Allowed,
+            false => Self::Forbidden {
+                patience: LAST_RECORDS_WITHIN,
+            },
+        }
+    }
 }
 
 /// The first edition of a model is read from the start.

@@ -116,7 +116,7 @@ async fn a_rebuild_under_load_is_equal_and_read_at_once_and_taken_back_whole() {
     let weights = &comparison.tables[1];
     assert_eq!(weights.rows[0], weights.rows[1]);
     assert!(weights.rows[0] > Some(30), "{weights:?}");
-    rebuild.swap_in().await.unwrap();
+    rebuild.swap_in(false).await.unwrap();
     assert_eq!(world.edition("tally").await.unwrap().number, 2);
     let told = loop {
         let told = listener.recv().await.unwrap();
@@ -225,7 +225,7 @@ async fn a_new_version_differs_only_in_what_it_declares() {
         comparison.tables[0].expected_columns,
         ["heaviest", "weight"]
     );
-    rebuild.swap_in().await.unwrap();
+    rebuild.swap_in(false).await.unwrap();
     drop(rebuild);
 
     // Code of the version before does not build it back.
@@ -317,7 +317,7 @@ async fn a_rebuild_that_was_killed_is_gone_on_with() {
     caught_up(&rebuild).await;
     let comparison = rebuild.compare(|_, _| {}).await.unwrap();
     assert!(comparison.is_equal(), "{comparison:#?}");
-    rebuild.swap_in().await.unwrap();
+    rebuild.swap_in(false).await.unwrap();
     running.stop().await;
 }
 
@@ -330,7 +330,7 @@ async fn a_dropped_edition_is_left_and_its_number_not_given_again() {
     let postgres = &world.postgres;
     let rebuild = Rebuild::begin(postgres, &model::<Tally>()).await.unwrap();
     caught_up(&rebuild).await;
-    rebuild.swap_in().await.unwrap();
+    rebuild.swap_in(false).await.unwrap();
     drop(rebuild);
     let drop_it = async |number| drop_edition(postgres, "tally", number).await;
     let refused = drop_it(2).await.unwrap_err();
