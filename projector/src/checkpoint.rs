@@ -42,7 +42,8 @@ pub(crate) enum CheckpointError {
     },
     #[error(
         "topic {topic} was deleted and made again: what {model} has of it is of another log; \
-         restore the topic, or drop the model's edition {edition} to build it from this one"
+         restore the topic, or let edition {edition} go and build another from this log, with \
+         `annals replay rebuild {model} --no-comparison --behind`"
     )]
     Recreated {
         topic: String,

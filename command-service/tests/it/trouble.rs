@@ -1,0 +1,161 @@
+//! The log gives one context no answer: the others go on, and nobody waits without bound.
+
+use std::{sync::Arc, time::Duration};
+
+use command_service::{CommandError, Commands, ContextStreams, Submission};
+use dev_stack::DevStack;
+use event_log::{Fingerprint, schemas::ContextSchemas, topics::Generation};
+use futures::future::join_all;
+use kernel::{Decider, Meta, StreamId, Tenant};
+use rdkafka::{
+    ClientConfig,
+    admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier},
+};
+use serde::{Deserialize, Serialize};
+use service_kit::Readiness;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::world::{Add, Count, Counter, Full, generation, service, submission};
+
+const AT_MOST: Duration = Duration::from_secs(90);
+
+/// The counter again, in a context of its own.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Tally(Counter);
+
+impl Decider for Tally {
+    const KIND: &'static str = "tally";
+    type Command = Add;
+    type Event = Count;
+    type Rejection = Full;
+
+    fn decide(&self, command: &Add, meta: &Meta) -> Result<Vec<Count>, Full> {
+        self.0.decide(command, meta)
+    }
+
+    fn evolve(&mut self, event: &Count) {
+        self.0.evolve(event);
+    }
+}
+
+struct World {
+    stack: &'static DevStack,
+    generation: Generation,
+    commands: Commands,
+    readiness: Readiness,
+}
+
+impl World {
+    /// Two contexts on one shard, which takes few commands at a time.
+    async fn start() -> Self {
+        let (stack, generation) = (dev_stack::shared().await, generation());
+        let mut service = service(stack, generation.clone()).await;
+        service.config.group = 1;
+        service.config.queue = 2;
+        let tallying = r#"{"type":"record","namespace":"annals.tallying","name":"Counted",
+            "fields":[{"name":"by","type":"int"}]}"#;
+        let schemas = ContextSchemas::load("tallying", [("Counted.v1.avsc", tallying)]).unwrap();
+        let subject = schemas.full_name("Counted");
+        while service.registry.register(&subject, tallying).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+        let tallying = ContextStreams::new(Arc::new(schemas)).stream::<Tally>();
+        service.contexts.push(tallying);
+        let readiness = Readiness::new();
+        let (commands, running) = service.start(&readiness, CancellationToken::new()).unwrap();
+        tokio::spawn(running);
+        readiness.until_ready().await;
+        Self {
+            stack,
+            generation,
+            commands,
+            readiness,
+        }
+    }
+
+    async fn count(&self, key: &str) -> Result<u64, CommandError> {
+        let submission = submission("a", key, 1);
+        let answer = self.commands.submit::<Counter>(submission, Add(1)).await;
+        answer.map(|answer| answer.version.0)
+    }
+
+    async fn tally(&self, key: &str, by: i32) -> Result<u64, CommandError> {
+        let Submission { mut meta, .. } = submission("a", key, by);
+        meta.stream = StreamId::new(&Tenant::default(), "tally", "a").unwrap();
+        let submission = Submission::new(meta, Fingerprint([by as u8; 16]));
+        let answer = self.commands.submit::<Tally>(submission, Add(by)).await;
+        answer.map(|answer| answer.version.0)
+    }
+
+    /// With more than one, the only broker refuses whatever is appended to the counters' topic.
+    async fn want_in_sync(&self, replicas: &str) {
+        let admin: AdminClient<_> = ClientConfig::new()
+            .set("bootstrap.servers", self.stack.kafka())
+            .create()
+            .unwrap();
+        let topic = self.generation.events_topic("counting");
+        let altered = AlterConfig::new(ResourceSpecifier::Topic(&topic))
+            .set("min.insync.replicas", replicas)
+            .set("message.timestamp.type", "LogAppendTime")
+            .set("retention.ms", "-1");
+        let altered = admin.alter_configs([&altered], &AdminOptions::new()).await;
+        altered.unwrap()[0].as_ref().unwrap();
+    }
+
+    async fn until(&self, told: impl Fn(Option<&str>) -> bool) {
+        let until = async {
+            loop {
+                let report = self.readiness.report();
+                if told(report.components["shards"].reason.as_deref()) {
+                    return;
+                }
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(AT_MOST, until).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trouble_of_one_context_keeps_no_other_from_its_answers() {
+    let world = World::start().await;
+    world.count("before").await.unwrap();
+    world.want_in_sync("2").await;
+    let keys: Vec<_> = (0..30).map(|key| key.to_string()).collect();
+    let crowd = join_all(keys.iter().map(|key| world.count(key)));
+    let meanwhile = async {
+        world
+            .until(|reason| reason.is_some_and(|it| it.contains("NotEnoughReplicas")))
+            .await;
+        // Told at once, and not after a time-out.
+        let refused = world.count("during").await;
+        assert!(
+            matches!(refused, Err(CommandError::NotServed { .. })),
+            "{refused:?}"
+        );
+        // An acceptance, a rejection and a repeat of the others.
+        assert_eq!(world.tally("1", 60).await, Ok(1));
+        let rejected = world.tally("2", 60).await;
+        assert!(
+            matches!(rejected, Err(CommandError::Rejected { .. })),
+            "{rejected:?}"
+        );
+        assert_eq!(world.tally("1", 60).await, Ok(1));
+        world.want_in_sync("1").await;
+    };
+    let (answers, ()) = tokio::join!(crowd, meanwhile);
+    let busy = answers.iter().filter(|it| **it == Err(CommandError::Busy));
+    assert!(busy.count() > 10, "who does not fit is told: {answers:?}");
+    world.until(|reason| reason.is_none()).await;
+    // Whatever came of them, once: who sends them again is answered.
+    for key in &keys {
+        let again = async {
+            while world.count(key).await.is_err() {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(AT_MOST, again).await.unwrap();
+    }
+    assert_eq!(world.count("after").await, Ok(1 + keys.len() as u64 + 1));
+}
