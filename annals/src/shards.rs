@@ -113,6 +113,10 @@ fn table(view: &ShardsView) -> String {
         for stopped in &shard.stopped_streams {
             lines.push(format!("stopped {}: {}", stopped.stream, stopped.reason));
         }
+        let untold = shard.stopped.saturating_sub(shard.stopped_streams.len());
+        if untold > 0 {
+            lines.push(format!("and {untold} more of shard {}", shard.shard));
+        }
         for foreign in &shard.foreign_records {
             let (first, last) = (foreign.first_offset, foreign.last_offset);
             lines.push(format!(

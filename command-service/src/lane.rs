@@ -278,7 +278,7 @@ impl Lane {
     }
 
     /// The streams that are stopped, and why.
-    pub fn stopped(&self) -> impl Iterator<Item = (&StreamId, &str)> + Clone {
+    pub fn stopped(&self) -> impl ExactSizeIterator<Item = (&StreamId, &str)> {
         self.stopped
             .iter()
             .map(|(stream, reason)| (stream, reason.as_str()))

@@ -61,6 +61,9 @@ pub struct ShardView {
     pub lag_ms: i64,
     /// When the log last took something from this owner; RFC 3339, UTC.
     pub last_commit: Option<String>,
+    /// How many streams are stopped.
+    pub stopped: usize,
+    /// At most 1,000 of them.
     pub stopped_streams: Vec<StoppedStream>,
     /// Records in its topics that are none of ours and belong to no stream: they are passed over.
     pub foreign_records: Vec<ForeignRecords>,
@@ -145,7 +148,7 @@ fn own(commands: &Commands) -> Vec<ShardView> {
             let last_commit = facts
                 .last_commit_ms()
                 .and_then(DateTime::from_timestamp_millis);
-            let stopped = facts.stopped().into_iter();
+            let stopped = facts.stopped();
             Some(ShardView {
                 shard: number,
                 owner: Some(shards.group.address().to_owned()),
@@ -155,7 +158,8 @@ fn own(commands: &Commands) -> Vec<ShardView> {
                 queue: queued + facts.waiting.load(Ordering::Relaxed),
                 lag_ms: facts.lag_ms(),
                 last_commit: last_commit.map(|at| at.to_rfc3339_opts(SecondsFormat::Millis, true)),
-                stopped_streams: stopped
+                stopped: stopped.count,
+                stopped_streams: (stopped.some.into_iter())
                     .map(|(stream, reason)| StoppedStream { stream, reason })
                     .collect(),
                 foreign_records: facts.foreign().into_iter().map(foreign_records).collect(),

@@ -21,10 +21,21 @@ pub(crate) struct Facts {
     /// When an append was acknowledged, or the first one sent after a while.
     progress_ms: AtomicI64,
     last_commit_ms: AtomicI64,
-    /// Streams and reasons.
-    stopped: Mutex<Vec<(String, String)>>,
+    stopped: Mutex<Stopped>,
     /// Topics, and what in them is none of ours.
     foreign: Mutex<Vec<(String, Foreign)>>,
+}
+
+/// The streams that are not decided for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stopped {
+    pub count: usize,
+    /// Some of them, with the reasons: a schema that is gone may stop them all.
+    pub some: Vec<(String, String)>,
+}
+
+impl Stopped {
+    const SHOWN: usize = 1_000;
 }
 
 impl Facts {
@@ -54,7 +65,7 @@ impl Facts {
         }
     }
 
-    pub fn stopped(&self) -> Vec<(String, String)> {
+    pub fn stopped(&self) -> Stopped {
         lock(&self.stopped).clone()
     }
 
@@ -64,16 +75,21 @@ impl Facts {
 
     /// A new owner has read the log: what an earlier one found counts no more.
     pub fn note_restored(&self, foreign: Vec<(String, Foreign)>) {
-        lock(&self.stopped).clear();
+        *lock(&self.stopped) = Stopped::default();
         *lock(&self.foreign) = foreign;
     }
 
     /// Cheap as long as their number stays.
-    pub fn note_stopped<'a>(&self, streams: impl Iterator<Item = (&'a str, &'a str)> + Clone) {
+    pub fn note_stopped<'a>(
+        &self,
+        count: usize,
+        streams: impl Iterator<Item = (&'a str, &'a str)>,
+    ) {
         let mut known = lock(&self.stopped);
-        if known.len() != streams.clone().count() {
+        if known.count != count {
             let owned = |(stream, reason): (&str, &str)| (stream.to_owned(), reason.to_owned());
-            *known = streams.map(owned).collect();
+            let some = streams.take(Stopped::SHOWN).map(owned).collect();
+            *known = Stopped { count, some };
         }
     }
 }

@@ -166,9 +166,10 @@ impl Shard {
         let waiting = self.lanes.iter().map(Lane::waiting).sum();
         self.facts.waiting.store(waiting, Relaxed);
         self.facts.in_flight(!self.in_flight.is_empty());
+        let count = self.lanes.iter().map(|lane| lane.stopped().len()).sum();
         let stopped = self.lanes.iter().flat_map(Lane::stopped);
         let stopped = stopped.map(|(stream, reason)| (stream.as_str(), reason));
-        self.facts.note_stopped(stopped);
+        self.facts.note_stopped(count, stopped);
     }
 
     /// What can be taken without waiting.

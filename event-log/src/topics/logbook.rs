@@ -223,3 +223,23 @@ impl fmt::Display for Shape {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_router_is_another_shape() {
+        let generation = Generation {
+            name: "1".into(),
+            partitions: 8,
+        };
+        let shape = Shape::of(&generation);
+        // As every release has written it: where this changes, no log is found any more.
+        let noted = r#"{"partitions":8,"router":[974242106,457019294,2121333491]}"#;
+        assert_eq!(serde_json::to_string(&shape).unwrap(), noted);
+        let mut other = Shape::of(&generation);
+        other.router[2] += 1;
+        assert_ne!(other, shape);
+    }
+}

@@ -152,3 +152,32 @@ impl fmt::Display for Wanted {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tests have one broker; these are the rules of three.
+    #[test]
+    fn an_acknowledged_record_is_on_two_replicas_and_one_may_fail() {
+        for (replicas, refused, taken) in [
+            (1, ["0", "2"], ["1", "1"]),
+            (3, ["1", "4"], ["2", "3"]),
+            (5, ["1", "6"], ["2", "5"]),
+        ] {
+            let rules = in_sync(replicas).map(|(_, wanted)| wanted);
+            for found in refused {
+                assert!(
+                    !rules.iter().all(|rule| rule.admits(found)),
+                    "{replicas}: {found}"
+                );
+            }
+            for found in taken {
+                assert!(
+                    rules.iter().all(|rule| rule.admits(found)),
+                    "{replicas}: {found}"
+                );
+            }
+        }
+    }
+}

@@ -280,6 +280,28 @@ async fn more_partitions_are_refused_although_all_topics_and_the_settings_have_t
     assert!(said.contains("this process has 3 partitions"), "{said}");
 }
 
+/// As a release would have noted it down that sends streams to other partitions.
+#[tokio::test]
+async fn another_router_is_refused() {
+    let world = World::new().await;
+    let scratch = world.generation.self_test_topic();
+    let notes = notes(&world.cluster, &scratch).await;
+    let noted = notes.iter().rev().find(|(key, _)| key == "generation");
+    let (_, noted) = noted.unwrap();
+    let other = noted.replace("\"router\":[", "\"router\":[7,");
+    assert_ne!(*noted, other);
+    let mut batch = BatchBuilder::default();
+    batch.push(b"generation", Some(other.as_bytes()), |_| {});
+    let (code, _) = produce(&world.cluster, &scratch, 0, batch.seal(NO_PRODUCER, -1, 0)).await;
+    assert_eq!(code, 0);
+    let said = world.refused().await;
+    assert!(said.contains("router [7, "), "{said}");
+    assert!(
+        said.contains("rewrite the log into a new generation"),
+        "{said}"
+    );
+}
+
 #[tokio::test]
 async fn brokers_that_forget_too_soon_are_refused() {
     let cluster = Cluster::new(dev_stack::shared().await.kafka());
