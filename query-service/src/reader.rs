@@ -170,15 +170,15 @@ impl Reads {
             {
                 return impossible("is in a partition that the topic does not have");
             }
-            if let Some(stream) = stream {
-                if stream.tenant() != tenant.as_str() {
-                    return impossible("is said to be of a stream of another tenant");
-                }
-                if partitions.is_some_and(|all| partition_of(stream, all) != position.partition) {
-                    return impossible("is not in the partition of its stream");
-                }
+            if let (Some(stream), Some(partitions)) = (stream, partitions)
+                && partition_of(stream, partitions) != position.partition
+            {
+                return impossible("is not in the partition of its stream");
             }
-            concerning.push(mark.clone());
+            let mut mark = mark.clone();
+            // Of another tenant's stream it tells no more than that it has been projected.
+            mark.stream = mark.stream.filter(|it| it.tenant() == tenant.as_str());
+            concerning.push(mark);
         }
         Ok(concerning)
     }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Place(BTreeMap<Arc<str>, Vec<i64>>);
 
 /// Longer tokens than this are refused unread.
-const MAX_TOKEN_BYTES: usize = 16 * 1024;
+const MAX_TOKEN_BYTES: usize = 48 * 1024;
 /// More partitions a topic does not have.
 const MAX_PARTITIONS: usize = 1_024;
 
