@@ -61,6 +61,14 @@ impl TestApp {
         app
     }
 
+    /// The same with one more setting, such as `COMMANDS__SESSION_MS`.
+    pub async fn start_with(name: &'static str, value: &str) -> Self {
+        let mut app = Self::on(dev_stack::shared().await).await;
+        app.settings.push((name, value.into()));
+        app.start_all().await;
+        app
+    }
+
     /// An installation on this stack, of which nothing runs yet.
     pub async fn on(stack: &DevStack) -> Self {
         let postgres = stack.fresh_database().await.expect("Postgres is there");
