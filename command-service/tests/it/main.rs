@@ -7,4 +7,5 @@ mod fence;
 mod http;
 mod prepare;
 mod snapshots;
+mod trouble;
 mod world;
