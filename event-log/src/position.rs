@@ -38,9 +38,13 @@ pub struct MalformedToken;
 /// Longer tokens than this are refused unread.
 const MAX_TOKEN_BYTES: usize = 4096;
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written(u8, Vec<(String, i32, i64, Option<StreamId>)>);
+
+/// The same form, of what is there.
+#[derive(Serialize)]
+struct Writing<'a>(u8, Vec<(&'a str, i32, i64, Option<&'a StreamId>)>);
 
 impl PositionToken {
     pub fn of(position: Position, stream: Option<StreamId>) -> Self {
@@ -59,11 +63,11 @@ impl PositionToken {
                     topic,
                     partition,
                     offset,
-                } = position.clone();
-                (topic, partition, offset, stream.clone())
+                } = position;
+                (topic.as_str(), *partition, *offset, stream.as_ref())
             })
             .collect();
-        let json = serde_json::to_vec(&Written(1, marks))
+        let json = serde_json::to_vec(&Writing(1, marks))
             .unwrap_or_else(|error| unreachable!("a token is plain JSON: {error}"));
         BASE64_URL_SAFE_NO_PAD.encode(json)
     }

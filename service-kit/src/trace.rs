@@ -93,11 +93,15 @@ impl TraceContext {
     }
 
     pub fn header_value(&self) -> HeaderValue {
+        HeaderValue::from_bytes(&self.text()).expect("hex digits and dashes are a valid header")
+    }
+
+    fn text(&self) -> [u8; 55] {
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
         write_hex(self.trace_id.0, &mut text[3..35]);
         write_hex(self.parent_id.0.into(), &mut text[36..52]);
         text[54] = if self.sampled { b'1' } else { b'0' };
-        HeaderValue::from_bytes(&text).expect("hex digits and dashes are a valid header")
+        text
     }
 
     /// The context that the running task is within, if it is within a request.
@@ -115,8 +119,14 @@ impl TraceContext {
 
 impl fmt::Display for TraceContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let flags = u8::from(self.sampled);
-        write!(f, "00-{}-{}-{flags:02x}", self.trace_id, self.parent_id)
+        let text = self.text();
+        f.write_str(std::str::from_utf8(&text).expect("hex digits and dashes are text"))
+    }
+}
+
+impl From<TraceId> for u128 {
+    fn from(id: TraceId) -> Self {
+        id.0
     }
 }
 

@@ -200,7 +200,7 @@ impl<T> CommandRequest<T> {
 
     /// The request's trace, as a UUID: one id follows the request everywhere.
     fn correlation_id(&self) -> Uuid {
-        Uuid::try_parse(&self.trace.trace_id.to_string()).unwrap_or_default()
+        Uuid::from_u128(self.trace.trace_id.into())
     }
 }
 
