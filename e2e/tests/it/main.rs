@@ -18,6 +18,8 @@ mod projector_chaos;
 mod races;
 mod raw_log;
 mod refusals;
+mod registry_alone;
+mod registry_python;
 mod replay;
 mod tenants;
 mod up;
