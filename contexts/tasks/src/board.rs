@@ -1,5 +1,7 @@
 //! The board: every task as it is now, and what happened to it.
 
+use std::collections::BTreeMap;
+
 use annals::http::{IntoParams, OpenApiRouter, Problem, ToSchema, routes};
 use annals::query::{
     Changes, Followable, Listed, Page, PageParams, Path, Query, Reader, Reads, Snapshot, Versioned,
@@ -58,9 +60,17 @@ impl ReadModel for TaskBoard {
     }
 }
 
-/// A batch of events, column by column, as `unnest` takes them.
+/// What a batch of events changes.
 #[derive(Default)]
 struct Happenings {
+    history: HistoryRows,
+    /// By tenant and id, so that two batches never wait for each other's rows.
+    tasks: BTreeMap<(String, String), Changed>,
+}
+
+/// Column by column, as `unnest` takes them.
+#[derive(Default)]
+struct HistoryRows {
     tenants: Vec<String>,
     ids: Vec<String>,
     versions: Vec<i64>,
@@ -70,60 +80,102 @@ struct Happenings {
     data: Vec<Value>,
 }
 
+/// A task after the batch, as far as the batch knows it.
+#[derive(Default)]
+struct Changed {
+    version: i64,
+    title: String,
+    description: String,
+    created_by: String,
+    created_at: Option<DateTime<Utc>>,
+    assignee: Option<String>,
+    completed_at: Option<DateTime<Utc>>,
+}
+
 impl Happenings {
     fn take(&mut self, recorded: &Recorded<TaskEvent>) {
         let envelope = &recorded.envelope;
+        let (tenant, id) = (envelope.stream.tenant(), envelope.stream.id());
+        let actor = envelope.actor.to_string();
+        let version = envelope.version.0 as i64;
+        let task = self.tasks.entry((tenant.into(), id.into())).or_default();
+        task.version = version;
         let data = match &recorded.event {
             TaskEvent::TaskCreated {
                 title,
                 description,
                 status: _,
-            } => json!({ "title": title, "description": description }),
-            TaskEvent::TaskAssigned { assignee } => json!({ "assignee": assignee }),
-            TaskEvent::TaskCompleted { completed_by } => json!({ "completed_by": completed_by }),
+            } => {
+                task.title.clone_from(title);
+                task.description.clone_from(description);
+                task.created_by.clone_from(&actor);
+                task.created_at = Some(envelope.time);
+                json!({ "title": title, "description": description })
+            }
+            TaskEvent::TaskAssigned { assignee } => {
+                task.assignee = Some(assignee.as_str().to_owned());
+                json!({ "assignee": assignee })
+            }
+            TaskEvent::TaskCompleted { completed_by } => {
+                task.completed_at = Some(envelope.time);
+                json!({ "completed_by": completed_by })
+            }
         };
-        self.tenants.push(envelope.stream.tenant().to_owned());
-        self.ids.push(envelope.stream.id().to_owned());
-        self.versions.push(envelope.version.0 as i64);
-        self.events.push(envelope.event_name().to_owned());
-        self.times.push(envelope.time);
-        self.actors.push(envelope.actor.to_string());
-        self.data.push(data);
+        let history = &mut self.history;
+        history.tenants.push(tenant.to_owned());
+        history.ids.push(id.to_owned());
+        history.versions.push(version);
+        history.events.push(envelope.event_name().to_owned());
+        history.times.push(envelope.time);
+        history.actors.push(actor);
+        history.data.push(data);
     }
 
-    /// Per task, its latest event of each type decides the columns of that type.
     async fn write(self, db: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let Self { history, tasks } = self;
         sqlx::query(
-            "with recorded as (
-                insert into history (tenant, id, version, event, at, actor, data)
-                select * from unnest($1::text[], $2::text[], $3::bigint[], $4::text[],
-                                     $5::timestamptz[], $6::text[], $7::jsonb[])
-                returning *
-            )
-            insert into tasks (tenant, id, version, title, description, created_by, created_at,
-                               assignee, completed_at)
-            select tenant, id, max(version),
-                   coalesce(max(data->>'title'), ''),
-                   coalesce(max(data->>'description'), ''),
-                   coalesce(max(actor) filter (where event = 'TaskCreated'), ''),
-                   max(at) filter (where event = 'TaskCreated'),
-                   (array_agg(data->>'assignee' order by version desc)
-                        filter (where event = 'TaskAssigned'))[1],
-                   max(at) filter (where event = 'TaskCompleted')
-              from recorded
-             group by tenant, id
-            on conflict (tenant, id) do update set
+            "insert into history (tenant, id, version, event, at, actor, data)
+             select * from unnest($1::text[], $2::text[], $3::bigint[], $4::text[],
+                                  $5::timestamptz[], $6::text[], $7::jsonb[])",
+        )
+        .bind(history.tenants)
+        .bind(history.ids)
+        .bind(history.versions)
+        .bind(history.events)
+        .bind(history.times)
+        .bind(history.actors)
+        .bind(history.data)
+        .execute(&mut *db)
+        .await?;
+        let (tenants, ids): (Vec<_>, Vec<_>) = tasks.keys().cloned().unzip();
+        let tasks: Vec<_> = tasks.into_values().collect();
+        let texts = |text: fn(&Changed) -> &String| -> Vec<String> {
+            tasks.iter().map(text).cloned().collect()
+        };
+        let times = |time: fn(&Changed) -> Option<DateTime<Utc>>| -> Vec<_> {
+            tasks.iter().map(time).collect()
+        };
+        let versions: Vec<_> = tasks.iter().map(|task| task.version).collect();
+        let assignees: Vec<_> = tasks.iter().map(|task| task.assignee.clone()).collect();
+        sqlx::query(
+            "insert into tasks (tenant, id, version, title, description, created_by, created_at,
+                                assignee, completed_at)
+             select * from unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[],
+                                  $6::text[], $7::timestamptz[], $8::text[], $9::timestamptz[])
+             on conflict (tenant, id) do update set
                 version = excluded.version,
                 assignee = coalesce(excluded.assignee, tasks.assignee),
                 completed_at = coalesce(excluded.completed_at, tasks.completed_at)",
         )
-        .bind(self.tenants)
-        .bind(self.ids)
-        .bind(self.versions)
-        .bind(self.events)
-        .bind(self.times)
-        .bind(self.actors)
-        .bind(self.data)
+        .bind(tenants)
+        .bind(ids)
+        .bind(versions)
+        .bind(texts(|task| &task.title))
+        .bind(texts(|task| &task.description))
+        .bind(texts(|task| &task.created_by))
+        .bind(times(|task| task.created_at))
+        .bind(assignees)
+        .bind(times(|task| task.completed_at))
         .execute(db)
         .await?;
         Ok(())
