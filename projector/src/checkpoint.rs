@@ -140,9 +140,11 @@ pub(crate) async fn read(
 }
 
 /// Moves the checkpoint if it stands where we believe, and enters the edition's schema in the
-/// same round trip. The commit need not wait for the disk: a crash of Postgres takes checkpoint and
-/// rows back together, and the log has them. `false`: somebody else has moved it, or there is a barrier before `to`, so
+/// same round trip. `false`: somebody else has moved it, or there is a barrier before `to`, so
 /// this transaction must be given up.
+///
+/// The commit need not wait for the disk: a crash of Postgres takes checkpoint and rows back
+/// together, and the log has them.
 pub(crate) async fn advance(
     transaction: &mut PgConnection,
     edition: &Edition,
