@@ -43,6 +43,8 @@ pub(crate) struct Delivery {
     /// The place after it.
     pub position: Arc<str>,
     pub data: Arc<RawValue>,
+    /// Of the tail's readings, the one that found it; 0 if it was not the tail's.
+    pub reading: u64,
     event_stream: OnceLock<Bytes>,
     message: OnceLock<Utf8Bytes>,
 }
@@ -57,9 +59,10 @@ pub(crate) enum Ended {
 }
 
 impl Delivery {
-    pub fn new(change: &Change, position: Arc<str>) -> Self {
+    pub fn new(change: &Change, position: Arc<str>, reading: u64) -> Self {
         Self {
             position,
+            reading,
             data: raw(change),
             event_stream: OnceLock::new(),
             message: OnceLock::new(),

@@ -40,6 +40,8 @@ pub(crate) struct Follower {
     reach: Reach,
     /// Everything up to here has been told.
     position: Arc<str>,
+    /// The tail's reading that found the last change.
+    reading: u64,
     quiet_since: Instant,
     expires: Instant,
     _slot: Slot,
@@ -117,6 +119,7 @@ impl Follower {
             followed,
             reach,
             position,
+            reading: 0,
             quiet_since: Instant::now(),
             expires,
             _slot: slot,
@@ -143,6 +146,7 @@ impl Follower {
         match happening {
             Ok(Some(change)) => {
                 self.position = change.position.clone();
+                self.reading = change.reading;
                 Happening::Change(change)
             }
             Ok(None) => {
@@ -158,7 +162,10 @@ impl Follower {
 
     /// Moves the position to where the tail is, when everything up to there was told.
     pub fn settle(&mut self) {
-        if let Some(at) = self.reach.has_heard_all() {
+        // The tail says where it is when it has told all that a reading has found: until then, who
+        // has heard of some of it is further.
+        let at = self.reach.has_heard_all();
+        if let Some(at) = at.filter(|at| at.reading >= self.reading) {
             self.position = at.token.clone();
         }
     }
@@ -303,7 +310,7 @@ fn deliveries(from: &Place, facts: Vec<Fact>) -> VecDeque<Arc<Delivery>> {
     let mut place = from.clone();
     let mut delivery = |fact: Fact| {
         place.advance(&fact.topic, fact.partition, fact.offset + 1);
-        Arc::new(Delivery::new(&fact.change, place.encode().into()))
+        Arc::new(Delivery::new(&fact.change, place.encode().into(), 0))
     };
     facts.into_iter().map(&mut delivery).collect()
 }

@@ -46,6 +46,8 @@ const RETRY_AFTER: [Duration; 3] = [
 pub(crate) struct At {
     pub place: Place,
     pub token: Arc<str>,
+    /// Everything that was found up to this reading has been told.
+    pub reading: u64,
 }
 
 /// Asks to hear of changes from now on.
@@ -93,7 +95,8 @@ impl Joined {
     pub fn has_heard_all(&self) -> Option<Arc<At>> {
         // In this order: what comes between the two is in the queue.
         let at = self.at.borrow().clone();
-        self.queue.is_empty().then_some(at)
+        // A queue that was full lacks what came after.
+        (self.queue.is_empty() && !self.queue.is_closed()).then_some(at)
     }
 }
 
@@ -107,6 +110,8 @@ pub(crate) struct Tail {
     pub room: usize,
     /// Unknown while nobody follows.
     pub place: Option<Place>,
+    /// How often it has read.
+    pub reading: u64,
     pub at: watch::Sender<Arc<At>>,
     pub followers: Followers,
     pub joining: Vec<Join>,
@@ -130,6 +135,7 @@ impl Tail {
             requested: sender.downgrade(),
             room: room.max(2),
             place: None,
+            reading: 0,
             at: watch::Sender::default(),
             followers: Followers::default(),
             joining: Vec::new(),
@@ -241,10 +247,11 @@ impl Tail {
             self.place = None;
             return Ok(true);
         }
+        self.reading += 1;
         let mut place = from;
         for (told, fact) in (1..).zip(facts) {
             place.advance(&fact.topic, fact.partition, fact.offset + 1);
-            self.followers.tell(&fact, &place);
+            self.followers.tell(&fact, &place, self.reading);
             if told % (self.room / 2) == 0 {
                 self.pace().await;
             }
@@ -254,6 +261,7 @@ impl Tail {
             let at = At {
                 place: to.clone(),
                 token,
+                reading: self.reading,
             };
             self.at.send_replace(at.into());
             self.place = Some(to);
@@ -402,7 +410,7 @@ impl Followers {
 
     /// Puts it into the queues of those whom it concerns. Who has no room falls behind: it hears
     /// no more, and reads on from the table.
-    fn tell(&mut self, fact: &Fact, place: &Place) {
+    fn tell(&mut self, fact: &Fact, place: &Place, reading: u64) {
         let Some(of_tenant) = self.by_tenant.get(&fact.tenant) else {
             return;
         };
@@ -413,7 +421,7 @@ impl Followers {
         for (id, outlet) in outlets {
             let delivery = delivery.get_or_insert_with(|| {
                 let position = place.encode().into();
-                Arc::new(Delivery::new(&fact.change, position))
+                Arc::new(Delivery::new(&fact.change, position, reading))
             });
             if !outlet.send(delivery) {
                 too_slow.push(*id);

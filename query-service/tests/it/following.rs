@@ -482,9 +482,25 @@ async fn however_often_they_come_back_each_hears_everything_once_and_in_order() 
             board::change(&running.postgres, partition as i32, &[partition as i32; 6]).await;
         }
     };
+    let ask_again = async || {
+        let mut since = String::from("beginning");
+        let mut heard = Vec::new();
+        while heard.len() < CHANGES {
+            let page = running
+                .get_json(&format!("{LIST}?wait=60&since={since}"))
+                .await;
+            for change in page["changes"].as_array().unwrap() {
+                let key = change["keys"][0].as_str().unwrap().to_owned();
+                heard.push((key, change["version"].as_i64().unwrap()));
+            }
+            since = page["position"].as_str().unwrap().to_owned();
+        }
+        heard
+    };
     let hearing = join_all([3, 7, 30, CHANGES].map(hear));
-    let (heard, ()) = tokio::join!(hearing, write);
-    for heard in heard {
+    let asking = join_all([(); 3].map(|()| ask_again()));
+    let (heard, asked, ()) = tokio::join!(hearing, asking, write);
+    for heard in heard.into_iter().chain(asked) {
         for stream in ["0", "1"] {
             let of_it = heard.iter().filter(|(key, _)| key == stream);
             let versions: Vec<_> = of_it.map(|(_, version)| *version).collect();
