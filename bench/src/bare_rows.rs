@@ -104,15 +104,15 @@ impl Batch {
         let assignee = assignee(number);
         // Writing to a string cannot fail.
         let _ = match event {
-            0 => write!(
+            0 => writeln!(
                 self.history,
                 "main\t{id}\t{version}\tTaskCreated\t{AT}\t{ACTOR}\t\
-                 {{\"title\": \"AVRO-12: Sort the records\", \"description\": \"\"}}\n"
+                 {{\"title\": \"AVRO-12: Sort the records\", \"description\": \"\"}}"
             ),
-            _ => write!(
+            _ => writeln!(
                 self.history,
                 "main\t{id}\t{version}\tTaskAssigned\t{AT}\t{ACTOR}\t\
-                 {{\"assignee\": \"{assignee}\"}}\n"
+                 {{\"assignee\": \"{assignee}\"}}"
             ),
         };
         let assignee = if event == 0 { "\\N" } else { &assignee };

@@ -96,7 +96,12 @@ pub async fn run(options: Options) -> Result<()> {
         to_all.push(last - answered);
     }
     figures.figure(BENCH, "told_followers", options.told as f64, None);
-    figures.figure(BENCH, "to_each_p50_ms", quantile_ms(&mut to_each, 0.5), None);
+    figures.figure(
+        BENCH,
+        "to_each_p50_ms",
+        quantile_ms(&mut to_each, 0.5),
+        None,
+    );
     figures.figure(BENCH, "to_all_p50_ms", quantile_ms(&mut to_all, 0.5), None);
     let p99 = quantile_ms(&mut to_all, 0.99);
     figures.figure(BENCH, "to_all_p99_ms", p99, Some(Target::AtMost(100.0)));
@@ -149,10 +154,7 @@ async fn follow(address: SocketAddr, token: String, task: String) -> Result<TcpS
     Ok(stream)
 }
 
-async fn listen(
-    mut stream: TcpStream,
-    told: Option<mpsc::UnboundedSender<Instant>>,
-) -> Result<()> {
+async fn listen(mut stream: TcpStream, told: Option<mpsc::UnboundedSender<Instant>>) -> Result<()> {
     let mut heard = [0; 2048];
     loop {
         let read = stream.read(&mut heard).await?;
@@ -170,10 +172,7 @@ async fn listen(
 async fn visible(address: SocketAddr, token: &str, task: &str) -> Result<()> {
     let deadline = Instant::now() + TOLD_WITHIN;
     let bearer = format!("Bearer {token}");
-    let request = crate::http::get(
-        &format!("/v1/tasks/{task}"),
-        &[("authorization", &*bearer)],
-    );
+    let request = crate::http::get(&format!("/v1/tasks/{task}"), &[("authorization", &*bearer)]);
     let mut connection = Connection::open(address).await?;
     while connection.ask(&request).await? != 200 {
         if Instant::now() > deadline {
