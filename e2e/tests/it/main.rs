@@ -15,6 +15,7 @@ mod openapi;
 mod outages;
 mod path;
 mod projector_chaos;
+mod quarantine;
 mod races;
 mod raw_log;
 mod refusals;
