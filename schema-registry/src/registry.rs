@@ -81,6 +81,10 @@ impl Registry {
         migrator.run_direct(None, &mut connection, false).await
     }
 
+    pub(crate) fn has_topic(&self) -> bool {
+        self.journal.is_some()
+    }
+
     /// Brings database and topic to the same state; see [`Journal::restore`].
     pub(crate) async fn restore(&self) -> Result<(), RestoreError> {
         match &self.journal {

@@ -118,7 +118,8 @@ impl Service {
         }
         let readiness = Readiness::new();
         let postgres = readiness.component("postgres");
-        let watching = watch(registry.clone(), postgres);
+        let topic = registry.has_topic().then(|| readiness.component("topic"));
+        let watching = watch(registry.clone(), postgres, topic);
         let watching = tokio::spawn(shutdown.clone().run_until_cancelled_owned(watching));
         let access = Access::new(self.config.anonymous, &self.config.users, self.tokens);
         let routes = http::routes(registry, access, self.config.max_body_bytes);
@@ -159,18 +160,26 @@ fn lazy_pool(config: &Config) -> Result<PgPool, RunError> {
 
 /// Creates the tables as soon as Postgres lets it, compares them with the topic of schemas, and then
 /// keeps an eye on Postgres.
-async fn watch(registry: Registry, postgres: Component) {
+async fn watch(registry: Registry, postgres: Component, topic: Option<Component>) {
     const PAUSE: Duration = Duration::from_millis(500);
     const PATIENCE: Duration = Duration::from_secs(3);
     while let Err(error) = registry.migrate().await {
         postgres.not_ready(reason(&error));
         tokio::time::sleep(PAUSE).await;
     }
-    while let Err(error) = registry.restore().await {
-        let reason = reason(&error);
-        tracing::warn!("the topic of schemas is not read yet: {reason}");
-        postgres.not_ready(reason);
-        tokio::time::sleep(PAUSE).await;
+    postgres.ready();
+    if let Some(topic) = topic {
+        let mut said = String::new();
+        while let Err(error) = registry.restore().await {
+            let reason = reason(&error);
+            if said != reason {
+                tracing::warn!("the topic of schemas is not read yet: {reason}");
+                said.clone_from(&reason);
+            }
+            topic.not_ready(reason);
+            tokio::time::sleep(PAUSE).await;
+        }
+        topic.ready();
     }
     loop {
         match tokio::time::timeout(PATIENCE, registry.ping()).await {

@@ -26,6 +26,15 @@ pub(super) struct Change {
 impl Change {
     /// Begins a change of what is kept under `key`; others that change the same wait.
     pub async fn begin(registry: &Registry, key: &str) -> Result<Self, Error> {
+        Self::start(registry, Some(key)).await
+    }
+
+    /// Begins a change of several things; all others wait.
+    pub async fn begin_alone(registry: &Registry) -> Result<Self, Error> {
+        Self::start(registry, None).await
+    }
+
+    async fn start(registry: &Registry, key: Option<&str>) -> Result<Self, Error> {
         let turn = registry.turns.clone().acquire_owned().await;
         let turn = turn.expect("nobody closes the semaphore");
         if let Some(journal) = &registry.journal
@@ -34,8 +43,10 @@ impl Change {
             return Err(Error::NotRestored);
         }
         let mut transaction = registry.pool.begin().await?;
-        registration::lock_all(&mut transaction, false).await?;
-        registration::lock_subject(&mut transaction, key).await?;
+        registration::lock_all(&mut transaction, key.is_none()).await?;
+        if let Some(key) = key {
+            registration::lock_subject(&mut transaction, key).await?;
+        }
         Ok(Self {
             transaction,
             journal: registry.journal.clone(),

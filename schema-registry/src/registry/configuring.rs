@@ -72,7 +72,8 @@ impl Registry {
     /// Sets the mode. Where there are schemas already, `IMPORT` is refused unless it is forced:
     /// their ids might be those of what is imported. Soft-deleted ones are removed for it.
     pub async fn set_mode(&self, scope: &Scope, mode: Mode, force: bool) -> Result<(), Error> {
-        let mut change = Change::begin(self, scope.key()).await?;
+        // An import may remove what is soft-deleted, of all subjects.
+        let mut change = Change::begin_alone(self).await?;
         let before = settings::mode_in_scope(change.connection(), scope).await?;
         if mode == Mode::Import && before != Mode::Import && !force {
             let versions = deletion::all_within(change.connection(), scope).await?;

@@ -177,7 +177,7 @@ async fn a_topic_of_another_registry_is_refused() {
     let confused = starting(&database, kafka, &other).await;
     let reason = loop {
         let report = confused.get("/health/ready").await;
-        let reason = report.body["components"]["postgres"]["reason"].to_string();
+        let reason = report.body["components"]["topic"]["reason"].to_string();
         if reason.contains("topic") {
             break reason;
         }
