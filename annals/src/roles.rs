@@ -201,7 +201,11 @@ pub(crate) async fn query_service(
         client_connections: settings.queries.client_connections,
         client_connections_of_one_address: settings.queries.client_connections_of_one_address,
         history_roles: settings.queries.history_roles.clone(),
-        log: Some(settings.kafka()?),
+        // It tells positions that cannot be; reads do without.
+        log: match settings.kafka {
+            Some(_) => Some(settings.kafka()?),
+            None => None,
+        },
         ..query_service::Config::new(settings.postgres()?.clone())
     };
     let mut models = vec![query_service::stream_index()];
