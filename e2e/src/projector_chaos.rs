@@ -1,5 +1,5 @@
 //! Chaos for the read side: clients work while projectors, Postgres and Kafka break; afterwards
-//! the read models must equal a [`fold`] of the log.
+//! the read models must equal a fold of the log.
 
 mod faults;
 mod fold;

@@ -123,7 +123,7 @@ impl Listener {
         if field("event: ").as_deref() == Some("change") {
             self.take(&serde_json::from_str(&field("data: ").unwrap()).unwrap());
         }
-        self.position = field("id: ").or(self.position.take());
+        self.position = field("id: ").or_else(|| self.position.take());
     }
 
     fn take_page(&mut self, page: &Value) {
