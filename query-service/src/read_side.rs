@@ -174,6 +174,14 @@ impl ReadSide {
     /// at the tables: see [`Told`].
     pub fn told(&mut self, moved: CheckpointMoved) -> Told {
         match self.active.get_mut(&moved.model) {
+            // The tables tell of all partitions together, a notification of one: with it alone, the
+            // others would be taken for ones that the topic does not have.
+            Some(active)
+                if active.opening.edition.number == moved.edition
+                    && !active.next_offsets.knows(&moved.topic, moved.partition) =>
+            {
+                Told::Unknown
+            }
             Some(active) if active.opening.edition.number == moved.edition => {
                 let advanced =
                     active
@@ -186,7 +194,7 @@ impl ReadSide {
             }
             // An older one that is still fed beside the active one.
             Some(active) if active.opening.edition.number > moved.edition => Told::Known,
-            Some(_) | None => Told::OfUnknownEdition,
+            Some(_) | None => Told::Unknown,
         }
     }
 }
@@ -195,7 +203,7 @@ impl ReadSide {
 pub(crate) enum Told {
     News,
     Known,
-    OfUnknownEdition,
+    Unknown,
 }
 
 impl Active {
@@ -233,6 +241,11 @@ impl NextOffsets {
             .get(&position.topic)?
             .get(&position.partition)
             .copied()
+    }
+
+    fn knows(&self, topic: &str, partition: i32) -> bool {
+        let partitions = self.0.get(topic);
+        partitions.is_some_and(|known| known.contains_key(&partition))
     }
 
     /// Notifications may come late, so never back.
@@ -307,11 +320,22 @@ mod tests {
     }
 
     #[test]
+    fn what_one_notification_tells_is_not_all_that_there_is() {
+        let mut read_side = read_side(1);
+        let of_another = CheckpointMoved {
+            partition: 7,
+            ..moved(1, 9)
+        };
+        assert_eq!(read_side.told(of_another), Told::Unknown);
+        assert_eq!(read_side.partitions("board", "t"), Some(1));
+    }
+
+    #[test]
     fn only_the_active_edition_counts() {
         let mut read_side = read_side(2);
         assert_eq!(read_side.told(moved(1, 9)), Told::Known);
         assert!(!read_side.contains("board", &[mark(0, 5)]));
-        assert_eq!(read_side.told(moved(3, 9)), Told::OfUnknownEdition);
+        assert_eq!(read_side.told(moved(3, 9)), Told::Unknown);
         assert!(!read_side.contains("board", &[mark(0, 5)]));
     }
 }

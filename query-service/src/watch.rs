@@ -154,7 +154,7 @@ impl Watcher {
                 match told_by(read_side, &notification) {
                     Told::News => news = true,
                     Told::Known => {}
-                    Told::OfUnknownEdition => look = true,
+                    Told::Unknown => look = true,
                 }
                 room -= 1;
                 told = match room {
@@ -192,7 +192,7 @@ fn told_by(read_side: &mut ReadSide, notification: &PgNotification) -> Told {
     }
     match serde_json::from_str::<EditionSwapped>(payload) {
         // Its statement and its checkpoints are in the tables.
-        Ok(_swapped) => Told::OfUnknownEdition,
+        Ok(_swapped) => Told::Unknown,
         Err(error) => {
             tracing::warn!(payload, "somebody else tells things on {CHANNEL}: {error}");
             Told::Known

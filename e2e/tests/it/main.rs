@@ -14,7 +14,6 @@ mod nodes;
 mod openapi;
 mod outages;
 mod path;
-mod projector_chaos;
 mod quarantine;
 mod races;
 mod raw_log;
