@@ -5,6 +5,7 @@
 //! under one folder and their logs in files, and end with the process that started them, however that ends.
 
 mod artifacts;
+mod cargo;
 mod child;
 mod cluster;
 mod data_folder;
@@ -18,6 +19,7 @@ mod server;
 mod shared;
 mod stack;
 
+pub use cargo::forget_package;
 pub use cluster::{ClusterOptions, KafkaCluster};
 pub use data_folder::wipe;
 pub use error::StackError;

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use dev_stack::{DevStack, OnProgress, Options, Progress, new_temporary_folder, prepare, wipe};
+use dev_stack::{
+    DevStack, OnProgress, Options, Progress, forget_package, new_temporary_folder, prepare, wipe,
+};
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -66,15 +68,8 @@ async fn exec(folder: PathBuf, command: &[OsString]) -> Outcome {
     };
 
     let mut process = Command::new("setpriv");
-    // What Cargo says about this package: build scripts that look at it would run anew, and all
-    // that stands on their crates be compiled again.
-    for (name, _) in std::env::vars_os() {
-        let about_package = ["CARGO_PKG_", "CARGO_MANIFEST_"];
-        let name = name.to_string_lossy();
-        if about_package.iter().any(|prefix| name.starts_with(prefix)) {
-            process.env_remove(&*name);
-        }
-    }
+    // It may be Cargo again.
+    forget_package(process.as_std_mut());
     // Killed, this process would leave the command behind without its servers.
     let mut process = process
         .args(["--pdeathsig", "TERM", "--"])

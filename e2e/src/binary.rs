@@ -47,15 +47,7 @@ fn build() -> PathBuf {
     build
         .args(["build", "--quiet", "--package", "app"])
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
-    // What Cargo says about the tests: build scripts that look at it would run anew, and all that
-    // stands on their crates be compiled again.
-    for (name, _) in env::vars_os() {
-        let about_package = ["CARGO_PKG_", "CARGO_MANIFEST_"];
-        let name = name.to_string_lossy();
-        if about_package.iter().any(|prefix| name.starts_with(prefix)) {
-            build.env_remove(&*name);
-        }
-    }
+    dev_stack::forget_package(&mut build);
     if target.ends_with("release") {
         build.arg("--release");
     }

@@ -10,7 +10,7 @@ use event_log::{
     awake::Awake,
     batch::{Batch, ProducerIdentity},
     fence::{TakeOver, take_over_while},
-    fetch::PartitionReader,
+    fetch::{FetchError, PartitionReader},
 };
 use futures::{
     StreamExt,
@@ -217,6 +217,26 @@ struct Restoring {
     predecessors: Predecessors,
 }
 
+/// How far a partition is read.
+#[derive(Clone, Copy)]
+enum Until {
+    NearlyTheEnd,
+    Marker(ProducerIdentity),
+}
+
+impl Until {
+    async fn read(
+        self,
+        reader: &mut PartitionReader,
+        take: impl FnMut(&Batch),
+    ) -> Result<(), FetchError> {
+        match self {
+            Self::NearlyTheEnd => reader.read_ahead(take).await,
+            Self::Marker(marker) => reader.read_to_marker(marker, take).await,
+        }
+    }
+}
+
 impl Restoring {
     fn new(settings: &ShardSettings, partition: i32, shelf: &mut Shelf) -> Self {
         let reader =
@@ -246,32 +266,24 @@ impl Restoring {
     /// While another owner may still serve: the longer part of restoring, so that the shard is
     /// without an owner only for the shorter one.
     async fn read_ahead(&mut self) -> Result<(), OwnerError> {
-        for (lane, reader) in &mut self.lanes {
-            self.predecessors.read(lane.topic());
-            let mut replayed = Ok(());
-            let take = |batch: &Batch| replay(lane, &mut self.predecessors, &mut replayed, batch);
-            reader.read_ahead(take).await?;
-            replayed?;
-        }
-        let Self {
-            lanes,
-            answers,
-            answers_term,
-            predecessors,
-            ..
-        } = self;
-        predecessors.read(answers.topic());
-        let take = |batch: &Batch| take_answers(lanes, predecessors, answers_term, batch);
-        answers.read_ahead(take).await?;
-        Ok(())
+        self.read_states(Until::NearlyTheEnd).await
     }
 
     async fn read_to_marker(&mut self, marker: ProducerIdentity) -> Result<(), OwnerError> {
+        self.read_states(Until::Marker(marker)).await?;
+        self.predecessors.read(self.owners.topic());
+        let note = |batch: &Batch| self.predecessors.note_claim(batch);
+        self.owners.read_to_marker(marker, note).await?;
+        Ok(())
+    }
+
+    /// What the lanes are folded from, and the answers that they remember.
+    async fn read_states(&mut self, until: Until) -> Result<(), OwnerError> {
         for (lane, reader) in &mut self.lanes {
             self.predecessors.read(lane.topic());
             let mut replayed = Ok(());
             let take = |batch: &Batch| replay(lane, &mut self.predecessors, &mut replayed, batch);
-            reader.read_to_marker(marker, take).await?;
+            until.read(reader, take).await?;
             replayed?;
         }
         let Self {
@@ -283,10 +295,7 @@ impl Restoring {
         } = self;
         predecessors.read(answers.topic());
         let take = |batch: &Batch| take_answers(lanes, predecessors, answers_term, batch);
-        answers.read_to_marker(marker, take).await?;
-        self.predecessors.read(self.owners.topic());
-        let note = |batch: &Batch| self.predecessors.note_claim(batch);
-        self.owners.read_to_marker(marker, note).await?;
+        until.read(answers, take).await?;
         Ok(())
     }
 }
