@@ -3,7 +3,6 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use event_log::registry::RegistryClient;
 use service_kit::telemetry::LogConfig;
 use tokio_util::sync::CancellationToken;
 
@@ -13,7 +12,7 @@ use crate::{
     quarantine::{self, QuarantineVerb, QuarantineVerbError},
     replay::{self, ReplayError, ReplayVerb},
     roles::{self, RoleError},
-    schema,
+    schema::{self, SchemaError, SchemaVerb},
     settings::{Settings, SettingsError},
     shards::{self, ShardsArgs, ShardsError},
     token::{self, TokenArgs},
@@ -76,12 +75,6 @@ enum Verb {
     Token(TokenArgs),
 }
 
-#[derive(Subcommand)]
-enum SchemaVerb {
-    /// Put this binary's schema files into the registry
-    Register,
-}
-
 #[derive(Debug, thiserror::Error)]
 enum AppError {
     #[error(transparent)]
@@ -97,7 +90,7 @@ enum AppError {
     #[error(transparent)]
     Stack(#[from] dev_stack::StackError),
     #[error(transparent)]
-    Registry(#[from] event_log::registry::RegistryError),
+    Schema(#[from] SchemaError),
     #[error(transparent)]
     Shards(#[from] ShardsError),
     #[error(transparent)]
@@ -108,6 +101,15 @@ enum AppError {
     StillInQuarantine,
     #[error("this binary has no demo story")]
     NoStory,
+}
+
+impl AppError {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Schema(error) => error.exit_code().into(),
+            _ => ExitCode::FAILURE,
+        }
+    }
 }
 
 impl App {
@@ -140,7 +142,7 @@ impl App {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("annals: {}", service_kit::problem::Chain(&error));
-                ExitCode::FAILURE
+                error.exit_code()
             }
         }
     }
@@ -167,7 +169,7 @@ impl App {
             }
             Verb::Replay(verb) => Ok(replay::perform(&settings, &contexts, verb, println).await?),
             Verb::Down { wipe: _ } => Ok(dev_stack::wipe(&settings.data)?),
-            Verb::Schema(SchemaVerb::Register) => register(&settings, &contexts).await,
+            Verb::Schema(verb) => Ok(schema::perform(&settings, &contexts, verb, println).await?),
             Verb::Up { demo, once } => {
                 if demo && settings.log.filter == LogConfig::default().filter {
                     settings.log.filter = BESIDE_A_STORY.into();
@@ -211,17 +213,6 @@ const BESIDE_A_STORY: &str = "warn,service_kit::readiness=error";
 fn start(settings: &Settings) -> Result<CancellationToken, AppError> {
     service_kit::telemetry::init(&settings.log)?;
     service_kit::shutdown::on_signal().map_err(AppError::Signals)
-}
-
-async fn register(settings: &Settings, contexts: &[Context]) -> Result<(), AppError> {
-    let registry = RegistryClient::new(settings.registry()?)?;
-    for schema in schema::register(contexts, &registry).await? {
-        println(&format!(
-            "{} v{} has id {}",
-            schema.subject, schema.version, schema.id
-        ));
-    }
-    Ok(())
 }
 
 /// What a command is asked for goes to standard output.

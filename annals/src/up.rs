@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use dev_stack::{DevStack, Options, Progress, Source, StackError};
-use event_log::registry::RegistryClient;
 use indicatif::{ProgressBar, ProgressStyle};
 use service_kit::SecretUrl;
 use tokio::{task::JoinSet, time::Instant};
@@ -13,7 +12,7 @@ use crate::{
     context::Context,
     demo::{Demo, DemoError},
     roles::{self, Role, RoleError},
-    schema,
+    schema::{self, Registry},
     settings::{Settings, SettingsError},
 };
 
@@ -152,7 +151,7 @@ async fn first_failure(roles: &mut JoinSet<Result<(), RoleError>>) -> RoleError 
 
 /// The registry may need a moment to make its tables.
 async fn register(settings: &Settings, contexts: &[Context]) -> Result<(), UpError> {
-    let registry = RegistryClient::new(settings.registry()?)?;
+    let registry = Registry::new(settings.registry()?)?;
     let deadline = Instant::now() + READY_WITHIN;
     loop {
         match schema::register(contexts, &registry).await {

@@ -1,0 +1,290 @@
+//! What the verbs ask of a registry, with its API of Confluent's kind.
+//!
+//! `event_log::registry` has what a service needs, which is ids and rules; this is what an
+//! operator needs.
+
+use std::time::Duration;
+
+use event_log::registry::RegistryError;
+use reqwest::{Client, Method, RequestBuilder, StatusCode, Url};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+#[derive(Clone, Debug)]
+pub(crate) struct Registry {
+    base: Url,
+    http: Client,
+}
+
+/// A version of a subject, with the newest revision of its rules.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Registered {
+    pub(super) subject: String,
+    pub(super) version: u32,
+    pub(super) id: u32,
+    #[serde(flatten)]
+    pub(super) content: Content,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) deleted: bool,
+}
+
+/// A schema with what comes with it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Content {
+    pub(super) schema: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) schema_type: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) references: Option<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) metadata: Option<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) rule_set: Option<Value>,
+}
+
+/// One revision of the rules that lead to a version and back from it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Revision {
+    pub(super) revision: u32,
+    pub(super) migration_rules: Value,
+    pub(super) fingerprint: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) comment: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) author: Option<String>,
+    pub(super) revised_at: String,
+}
+
+#[derive(Deserialize)]
+struct Id {
+    id: u32,
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    error_code: i64,
+    message: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Level {
+    compatibility_level: String,
+}
+
+impl Registry {
+    /// # Errors
+    /// `Unreachable` when the address is none.
+    pub(crate) fn new(base: &str) -> Result<Self, RegistryError> {
+        let http = Client::builder()
+            .timeout(Duration::from_secs(10))
+            .build()
+            .map_err(RegistryError::Client)?;
+        let base = Url::parse(base).map_err(|error| RegistryError::Refused {
+            subject: base.rsplit('@').next().unwrap_or_default().into(),
+            code: 0,
+            message: format!("the address is not valid: {error}"),
+        })?;
+        Ok(Self { base, http })
+    }
+
+    /// Where it is, without a login.
+    pub(super) fn place(&self) -> String {
+        let mut place = self.base.clone();
+        let _ = place.set_password(None);
+        let _ = place.set_username("");
+        place.to_string().trim_end_matches('/').to_owned()
+    }
+
+    /// The subjects whose names begin like this.
+    pub(super) async fn subjects(&self, prefix: &str) -> Result<Vec<String>, RegistryError> {
+        let request = self.request(Method::GET, &["subjects"]);
+        let request = request.query(&[("subjectPrefix", prefix)]);
+        let subjects: Vec<String> = self.ask("the subjects", request).await?;
+        // Not every registry knows how to filter.
+        Ok(subjects
+            .into_iter()
+            .filter(|it| it.starts_with(prefix))
+            .collect())
+    }
+
+    /// The subject's versions, oldest first; none when there is no such subject.
+    pub(super) async fn versions(&self, subject: &str) -> Result<Vec<u32>, RegistryError> {
+        let request = self.request(Method::GET, &["subjects", subject, "versions"]);
+        let mut versions: Vec<u32> =
+            or_nothing(self.ask(subject, request).await)?.unwrap_or_default();
+        versions.sort_unstable();
+        Ok(versions)
+    }
+
+    /// All versions of a subject with their schemas, oldest first.
+    pub(super) async fn all(&self, subject: &str) -> Result<Vec<Registered>, RegistryError> {
+        let mut all = Vec::new();
+        for version in self.versions(subject).await? {
+            let number = version.to_string();
+            let request = self.request(Method::GET, &["subjects", subject, "versions", &number]);
+            // It may have been deleted since.
+            all.extend(or_nothing(self.ask(subject, request).await)?);
+        }
+        Ok(all)
+    }
+
+    /// What an id stands for, with the rules that it was registered with.
+    pub(super) async fn by_id(&self, id: u32) -> Result<Content, RegistryError> {
+        let number = id.to_string();
+        let request = self.request(Method::GET, &["schemas", "ids", &number]);
+        self.ask(&format!("schema {id}"), request).await
+    }
+
+    /// All revisions of a version's rules; nothing where the registry keeps none.
+    pub(super) async fn revisions(
+        &self,
+        subject: &str,
+        version: u32,
+    ) -> Result<Option<Vec<Revision>>, RegistryError> {
+        let number = version.to_string();
+        let request = self.request(
+            Method::GET,
+            &["subjects", subject, "versions", &number, "rules"],
+        );
+        or_nothing(self.ask(subject, request).await)
+    }
+
+    /// Registers a schema and answers its id.
+    pub(super) async fn register(
+        &self,
+        subject: &str,
+        content: &Content,
+    ) -> Result<u32, RegistryError> {
+        let request = self.request(Method::POST, &["subjects", subject, "versions"]);
+        let registered: Id = self.ask(subject, request.json(content)).await?;
+        Ok(registered.id)
+    }
+
+    /// Registers a schema as this version, with this id. The subject must be in mode `IMPORT`.
+    pub(super) async fn import(&self, registered: &Registered) -> Result<(), RegistryError> {
+        let subject = &registered.subject;
+        let request = self.request(Method::POST, &["subjects", subject, "versions"]);
+        let mut body = serde_json::to_value(&registered.content)
+            .unwrap_or_else(|error| unreachable!("a schema is plain JSON: {error}"));
+        body["id"] = registered.id.into();
+        body["version"] = registered.version.into();
+        self.ask::<Id>(subject, request.json(&body)).await.map(drop)
+    }
+
+    /// Gives the version's rules a new revision, which must be the next.
+    pub(super) async fn mend(
+        &self,
+        subject: &str,
+        version: u32,
+        rules: &Value,
+        revision: u32,
+        comment: Option<&str>,
+    ) -> Result<Revision, RegistryError> {
+        let number = version.to_string();
+        let request = self.request(
+            Method::POST,
+            &["subjects", subject, "versions", &number, "rules"],
+        );
+        let body = json!({ "migrationRules": rules, "revision": revision, "comment": comment });
+        self.ask(subject, request.json(&body)).await
+    }
+
+    /// The subject's own compatibility level; nothing where it follows the others.
+    pub(super) async fn own_level(&self, subject: &str) -> Result<Option<String>, RegistryError> {
+        let request = self.request(Method::GET, &["config", subject]);
+        let level: Option<Level> = or_nothing(self.ask(subject, request).await)?;
+        Ok(level.map(|it| it.compatibility_level))
+    }
+
+    /// Sets the subject's own compatibility level, or has it follow the others again.
+    pub(super) async fn set_level(
+        &self,
+        subject: &str,
+        level: Option<&str>,
+    ) -> Result<(), RegistryError> {
+        let path = ["config", subject];
+        let request = match level {
+            Some(level) => self
+                .request(Method::PUT, &path)
+                .json(&json!({ "compatibility": level })),
+            None => self.request(Method::DELETE, &path),
+        };
+        self.ask::<Value>(subject, request).await.map(drop)
+    }
+
+    /// The subject's own mode; nothing where it follows the others.
+    pub(super) async fn own_mode(&self, subject: &str) -> Result<Option<String>, RegistryError> {
+        let request = self.request(Method::GET, &["mode", subject]);
+        let mode: Option<Value> = or_nothing(self.ask(subject, request).await)?;
+        Ok(mode.and_then(|it| Some(it["mode"].as_str()?.to_owned())))
+    }
+
+    /// Sets the subject's own mode, or has it follow the others again.
+    pub(super) async fn set_mode(
+        &self,
+        subject: &str,
+        mode: Option<&str>,
+    ) -> Result<(), RegistryError> {
+        let path = ["mode", subject];
+        let request = match mode {
+            Some(mode) => self
+                .request(Method::PUT, &path)
+                // Ids that are there already are compared with those that come.
+                .query(&[("force", "true")])
+                .json(&json!({ "mode": mode })),
+            None => self.request(Method::DELETE, &path),
+        };
+        self.ask::<Value>(subject, request).await.map(drop)
+    }
+
+    fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        self.http.request(method, url)
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        subject: &str,
+        request: RequestBuilder,
+    ) -> Result<T, RegistryError> {
+        let unreachable = |source: reqwest::Error| RegistryError::Unreachable {
+            base: self.place(),
+            source: source.without_url(),
+        };
+        let answer = request.send().await.map_err(unreachable)?;
+        let status = answer.status();
+        if status.is_success() {
+            return answer.json().await.map_err(unreachable);
+        }
+        let refusal = answer.json().await.unwrap_or_else(|_| Refusal {
+            error_code: i64::from(status.as_u16()),
+            message: status.to_string(),
+        });
+        Err(match status {
+            StatusCode::NOT_FOUND => RegistryError::Unknown {
+                subject: subject.into(),
+                message: refusal.message,
+            },
+            _ => RegistryError::Refused {
+                subject: subject.into(),
+                code: refusal.error_code,
+                message: refusal.message,
+            },
+        })
+    }
+}
+
+fn or_nothing<T>(answer: Result<T, RegistryError>) -> Result<Option<T>, RegistryError> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(RegistryError::Unknown { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
