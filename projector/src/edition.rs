@@ -1,5 +1,6 @@
 //! Making a model's editions, and telling which are there to be fed.
 
+use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
 use crate::{
@@ -75,6 +76,18 @@ pub(crate) async fn of_version(
         tables,
     };
     Ok(rows.into_iter().map(found).collect())
+}
+
+/// When the platform's tables were made, which tells a database from another in its place; `None`
+/// while they are being made.
+pub(crate) async fn database_made_at(
+    postgres: &PgPool,
+    model: &Model,
+) -> Result<Option<DateTime<Utc>>, EditionError> {
+    sqlx::query_scalar("select min(installed_on) from annals.migrations")
+        .fetch_one(postgres)
+        .await
+        .map_err(|source| look_up(model, source))
 }
 
 /// Makes an edition where the model has none, or none of a version as high as this one.

@@ -6,6 +6,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use chrono::{DateTime, Utc};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -58,7 +59,7 @@ async fn feed_shared(
         share,
         shutdown,
         fed: BTreeMap::new(),
-        made: false,
+        made_in: None,
     };
     let mut backoff = Backoff::new();
     let shutdown = feeding.shutdown.clone();
@@ -72,7 +73,7 @@ async fn feed_shared(
                 Err(error) => {
                     feeding.health.start_over(chain(&error));
                     if error.is_about_an_empty_database() {
-                        feeding.begin_anew().await;
+                        feeding.make_tables().await;
                     }
                     backoff.pause().await;
                 }
@@ -82,9 +83,7 @@ async fn feed_shared(
             break;
         }
     }
-    for fed in feeding.fed.into_values() {
-        fed.end().await;
-    }
+    feeding.leave_all().await;
 }
 
 struct Feeding {
@@ -95,9 +94,9 @@ struct Feeding {
     shutdown: CancellationToken,
     /// By number.
     fed: BTreeMap<i32, Fed>,
-    /// Whether it has been seen to that there is an edition of our version. Once is enough: one
-    /// that is dropped while we run is not wanted.
-    made: bool,
+    /// The database in which it has been seen to that there is an edition of our version, by when
+    /// its tables were made. Once is enough: one that is dropped while we run is not wanted.
+    made_in: Option<DateTime<Utc>>,
 }
 
 /// An edition at work, or one that this code does not fit.
@@ -109,10 +108,15 @@ struct Fed {
 
 impl Feeding {
     async fn look(&mut self) -> Result<(), EditionError> {
-        let postgres = &self.platform.postgres;
-        if !self.made {
+        let platform = self.platform.clone();
+        let postgres = &platform.postgres;
+        let database = edition::database_made_at(postgres, &self.model).await?;
+        if self.made_in.is_none() || self.made_in != database {
+            // Postgres was lost, and there is another, which whoever noticed first has prepared:
+            // an edition with the number of one that we feed is not the same.
+            self.leave_all().await;
             edition::make_if_wanted(postgres, &self.model).await?;
-            self.made = true;
+            self.made_in = database;
         }
         let found = edition::of_version(postgres, &self.model).await?;
         let numbers: Vec<_> = found.iter().map(|it| it.edition.number).collect();
@@ -135,17 +139,22 @@ impl Feeding {
         }
         self.health.clear(&Source::Start);
         if self.platform.swap_unasked {
-            edition::swap_unasked(&self.platform.postgres, &self.model).await?;
+            edition::swap_unasked(postgres, &self.model).await?;
         }
         Ok(())
     }
 
     /// Postgres was lost, and there is a new one: everything is built from the log again.
-    async fn begin_anew(&mut self) {
+    async fn make_tables(&self) {
         if let Err(error) = read_side::migrate(&self.platform.postgres).await {
             tracing::debug!(%error, "the tables cannot be made anew");
         }
-        self.made = false;
+    }
+
+    async fn leave_all(&mut self) {
+        for fed in std::mem::take(&mut self.fed).into_values() {
+            fed.end().await;
+        }
     }
 
     fn begin(&mut self, found: Found) {

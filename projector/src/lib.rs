@@ -29,6 +29,7 @@ mod projection;
 mod read_model;
 mod run;
 mod stream_index;
+mod watching;
 mod worker;
 
 pub use model::{Model, model, stream_index};

@@ -52,6 +52,12 @@ impl Progress {
         self.partitions[index].at_end.store(true, Relaxed);
     }
 
+    /// The next offset of each topic and partition.
+    pub(crate) fn reached(&self) -> Vec<((String, i32), i64)> {
+        let reached = |it: &PartitionProgress| (it.key.clone(), it.next_offset.load(Relaxed));
+        self.partitions.iter().map(reached).collect()
+    }
+
     /// Renews the gauges. The markers behind the last record count for nothing.
     pub(crate) fn tell(&self, view: &LogView) {
         for partition in &self.partitions {

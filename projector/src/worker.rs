@@ -11,7 +11,7 @@ use event_log::{
     Position,
     avro::CodecError,
     cluster::Cluster,
-    consume::{self, ConsumeError, Consumer, DescribeError, LogView, PartitionFeed},
+    consume::{self, ConsumeError, Consumer, DescribeError, PartitionFeed, Topic},
     registry::RegistryClient,
     schemas::ContextSchemas,
     topics::Generation,
@@ -33,6 +33,7 @@ use crate::{
     projection::Project,
     quarantine,
     read_side::Edition,
+    watching::{watch_checkpoints, watch_log, watch_topics},
 };
 
 /// After a session of this length the next failure is a new one.
@@ -59,6 +60,7 @@ pub(crate) struct Session {
     pub(crate) projection: Arc<dyn Project>,
     pub(crate) health: Arc<Health>,
     pub(crate) progress: Progress,
+    pub(crate) topics: Vec<Topic>,
 }
 
 /// Why a session could not begin, or why it ended.
@@ -83,6 +85,8 @@ pub(crate) enum SessionError {
     Consume(#[from] ConsumeError),
     #[error("the checkpoint of {topic} partition {partition} was set back")]
     SetBack { topic: String, partition: i32 },
+    #[error("topic {topic} was deleted and made again")]
+    MadeAnew { topic: String },
     #[error("somebody else projects {topic} partition {partition}")]
     Overtaken { topic: String, partition: i32 },
     #[error("other partitions are ours")]
@@ -191,6 +195,8 @@ async fn work(
         () = shutdown.cancelled() => Ok(()),
         error = project_all(&session, starts, feeds) => Err(error),
         error = consumer.attend() => Err(error.into()),
+        error = watch_checkpoints(&session) => Err(error),
+        error = watch_topics(&session) => Err(error),
         () = changed(&mut share) => Err(SessionError::Reassigned),
         never = watch_log(&session, consumer.view()) => match never {},
     };
@@ -255,6 +261,7 @@ async fn open(
         edition: edition.clone(),
         projection,
         health: health.clone(),
+        topics,
     };
     Ok((Arc::new(session), starts))
 }
@@ -284,27 +291,6 @@ async fn project_all(
         // No partition is ours.
         Some(Err(_)) | None => std::future::pending().await,
     }
-}
-
-/// Tells whether Kafka is there, and how far we are behind.
-async fn watch_log(
-    session: &Session,
-    mut view: watch::Receiver<LogView>,
-) -> std::convert::Infallible {
-    // The first view is empty, not a sight of the log.
-    while view.changed().await.is_ok() {
-        let view = view.borrow_and_update();
-        match view.connected {
-            true => session.health.clear(&Source::Kafka),
-            false => {
-                let bootstrap = session.platform.cluster.bootstrap();
-                let reason = format!("no broker of {bootstrap} can be reached");
-                session.health.trouble(Source::Kafka, reason);
-            }
-        }
-        session.progress.tell(&view);
-    }
-    std::future::pending().await
 }
 
 fn position(start: &Start) -> Position {

@@ -6,6 +6,7 @@
 mod editions;
 mod exactly_once;
 mod log;
+mod lost;
 mod models;
 mod outages;
 mod poison;

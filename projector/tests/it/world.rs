@@ -1,6 +1,9 @@
 //! A log, a database and a registry of a test's own, and projectors on them.
 
-use std::time::{Duration, Instant};
+use std::{
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
 
 use dev_stack::DevStack;
 use event_log::{
@@ -15,8 +18,11 @@ use projector::{
     read_side::{Edition, active_edition, checkpoint},
 };
 use service_kit::{Readiness, SecretUrl};
-use sqlx::{PgPool, postgres::PgPoolOptions};
-use tokio::task::JoinHandle;
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use tokio::{runtime, sync::mpsc, task};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
@@ -33,6 +39,7 @@ pub struct World {
     pub generation: Generation,
     pub postgres: PgPool,
     pub registry: RegistryClient,
+    registry_url: String,
     /// Whether the projectors that are started swap new versions in without being asked.
     pub swap_unasked: bool,
     _registry: DropGuard,
@@ -42,7 +49,30 @@ pub struct World {
 pub struct Running {
     pub readiness: Readiness,
     stop: CancellationToken,
-    task: JoinHandle<()>,
+    task: task::JoinHandle<()>,
+}
+
+/// A projector that can be held up as a whole, as by SIGSTOP. Ends when it is dropped.
+pub struct Apart {
+    hold: Option<mpsc::UnboundedSender<std::sync::mpsc::Receiver<()>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Apart {
+    /// It stands still until what is returned is dropped.
+    pub fn hold_up(&self) -> std::sync::mpsc::Sender<()> {
+        let (release, released) = std::sync::mpsc::channel();
+        self.hold.as_ref().unwrap().send(released).unwrap();
+        release
+    }
+}
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        self.hold = None;
+        let ended = self.thread.take().unwrap().join();
+        assert!(ended.is_ok() || thread::panicking());
+    }
 }
 
 impl World {
@@ -57,7 +87,7 @@ impl World {
             .acquire_timeout(Duration::from_secs(5))
             .connect_lazy(&database)
             .unwrap();
-        let (registry, _registry) = serve_registry(&database).await;
+        let (registry_url, _registry) = serve_registry(&database).await;
         Self {
             cluster: Cluster::new(stack.kafka()),
             generation: Generation {
@@ -65,7 +95,8 @@ impl World {
                 partitions: PARTITIONS,
             },
             postgres,
-            registry,
+            registry: RegistryClient::new(&registry_url).unwrap(),
+            registry_url,
             swap_unasked: false,
             _registry,
         }
@@ -143,6 +174,40 @@ impl World {
             readiness,
             stop,
             task,
+        }
+    }
+
+    /// On a thread of its own, with connections that nobody shares.
+    pub fn start_apart(&self, models: Vec<Model>) -> Apart {
+        let database = PgConnectOptions::clone(&self.postgres.connect_options());
+        let (kafka, registry) = (self.cluster.bootstrap(), self.registry_url.clone());
+        let config = self.config();
+        let (hold, mut held) = mpsc::unbounded_channel::<std::sync::mpsc::Receiver<()>>();
+        let thread = thread::spawn(move || {
+            let mut runtime = runtime::Builder::new_current_thread();
+            let runtime = runtime.enable_all().build().unwrap();
+            runtime.block_on(async {
+                let config = Config {
+                    cluster: Cluster::new(&kafka),
+                    postgres: PgPool::connect_lazy_with(database),
+                    registry: RegistryClient::new(&registry).unwrap(),
+                    ..config
+                };
+                let stop = CancellationToken::new();
+                let readiness = Readiness::new();
+                let run = projector::run(config, models, vec![schemas()], &readiness, stop.clone());
+                let run = tokio::spawn(run);
+                while let Some(released) = held.recv().await {
+                    // Holds up everything on this thread.
+                    let _ = released.recv();
+                }
+                stop.cancel();
+                run.await.unwrap().unwrap();
+            });
+        });
+        Apart {
+            hold: Some(hold),
+            thread: Some(thread),
         }
     }
 
@@ -267,7 +332,7 @@ pub async fn until(what: &str, condition: impl AsyncFn() -> bool) {
     }
 }
 
-async fn serve_registry(database: &str) -> (RegistryClient, DropGuard) {
+async fn serve_registry(database: &str) -> (String, DropGuard) {
     let config = schema_registry::Config {
         address: "127.0.0.1:0".into(),
         postgres: SecretUrl::new(database),
@@ -275,8 +340,8 @@ async fn serve_registry(database: &str) -> (RegistryClient, DropGuard) {
         ..Default::default()
     };
     let service = schema_registry::Service::bind(config).await.unwrap();
-    let client = RegistryClient::new(&format!("http://{}", service.address())).unwrap();
+    let url = format!("http://{}", service.address());
     let stop = CancellationToken::new();
     tokio::spawn(service.serve(stop.clone()));
-    (client, stop.drop_guard())
+    (url, stop.drop_guard())
 }
