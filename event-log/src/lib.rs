@@ -23,6 +23,7 @@ pub mod envelope;
 pub mod fence;
 pub mod fetch;
 pub mod group;
+pub mod migration;
 pub mod position;
 pub mod registry;
 pub mod router;
