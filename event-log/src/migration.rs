@@ -22,6 +22,8 @@ mod report;
 mod rules;
 mod schema;
 mod split;
+#[cfg(test)]
+mod tests;
 mod types;
 mod value;
 

@@ -256,8 +256,12 @@ impl<'a> Compiler<'a> {
             } else {
                 self.warn(Code::NoEffect, field, "it is never missing and never null");
             }
-            // The literal fits by itself; what was there has to, too.
-            *self.at(field)? = inner;
+            // From here on it may be either: what was there, or the other schema's literal.
+            let (literal, _) = given.without_null();
+            *self.at(field)? = match inner.describe() == literal.describe() {
+                true => inner,
+                false => Type::Union(vec![inner, literal]),
+            };
         } else {
             self.put(field, given)?;
         }

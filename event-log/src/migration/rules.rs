@@ -36,6 +36,9 @@ pub enum RuleMode {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Body {
+    /// The type may be said here as well.
+    #[serde(default, rename = "type", skip_serializing)]
+    _type: Option<String>,
     operations: Vec<Operation>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     drops: Vec<Path>,
@@ -63,6 +66,7 @@ impl Migration {
                 Rule::Jsonata { expression } => (JSONATA, expression.clone()),
                 Rule::Annals { operations, drops } => {
                     let body = Body {
+                        _type: None,
                         operations: operations.clone(),
                         drops: drops.clone(),
                     };
