@@ -4,6 +4,8 @@
 //! everything else, from the command line to the shards, is here. A context
 //! finds what its files need in [`http`], [`query`] and [`read_model`].
 
+mod activate;
+mod announcing;
 mod app;
 mod context;
 mod demo;

@@ -1,16 +1,28 @@
 //! Each role, on its own or as a part of `annals up`.
 
-use std::{net::SocketAddr, str::FromStr, time::Duration};
+use std::{
+    hash::{BuildHasher, RandomState},
+    net::SocketAddr,
+    str::FromStr,
+    time::Duration,
+};
 
 use command_service::{CommandServer, CommandService, ServeError};
-use event_log::registry::{RegistryClient, RegistryError};
+use event_log::{
+    control::{ControlLog, KnownVersions, Unreadable},
+    registry::{RegistryClient, RegistryError},
+};
 use projector::RunError as ProjectorError;
 use query_service::{QueryService, RunError as QueryError};
-use service_kit::{Readiness, Server, serve::BindError};
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use service_kit::{Readiness, Server, problem::Chain, readiness::Component, serve::BindError};
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    announcing::{Announcer, Part},
     context::Context,
     settings::{Settings, SettingsError},
 };
@@ -35,6 +47,8 @@ pub(crate) enum RoleError {
     Bind(#[from] BindError),
     #[error("the address of Postgres is not valid")]
     Postgres(#[source] sqlx::Error),
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
 }
 
 /// A role that has its address: what `serve` awaits, and how it is.
@@ -93,6 +107,7 @@ pub(crate) async fn command_service(
 ) -> Result<Role, RoleError> {
     let mut routes = Vec::new();
     let mut streams = Vec::new();
+    let known = known_versions(contexts);
     for context in contexts {
         routes.append(&mut context.commands);
         let empty = command_service::ContextStreams::new(context.schemas.clone());
@@ -110,12 +125,18 @@ pub(crate) async fn command_service(
     let verifier = settings.verifier()?;
     let server =
         CommandServer::bind(service, routes, verifier, readiness.clone(), shutdown).await?;
+    let announcer = announcer(settings, Part::CommandService, server.name(), known)?;
     tracing::info!("command service on http://{}", server.address());
     Ok(Role {
         name: "command-service",
         address: server.address(),
         readiness,
-        serving: Box::pin(async move { Ok(server.serve().await?) }),
+        serving: Box::pin(async move {
+            Ok(match announcer {
+                Some(announcer) => announcer.during(server.serve()).await?,
+                None => server.serve().await?,
+            })
+        }),
     })
 }
 
@@ -127,6 +148,7 @@ pub(crate) async fn projector(
     let mut config = projector_config(settings)?;
     let mut models = vec![projector::stream_index()];
     let mut schemas = Vec::new();
+    let known = known_versions(contexts);
     for context in contexts {
         models.append(&mut context.models);
         schemas.push((*context.schemas).clone());
@@ -144,8 +166,15 @@ pub(crate) async fn projector(
     let address = server.address();
     tracing::info!("projector's health on http://{address}");
     // An address of every interface is not this process's alone.
-    config.instance = (!address.ip().is_unspecified()).then(|| address.to_string());
-    let watched = readiness.clone();
+    let name = match address.ip().is_unspecified() {
+        false => address.to_string(),
+        true => name_of_its_own(),
+    };
+    config.instance = Some(name.clone());
+    let announcer = announcer(settings, Part::Projector, &name, known.clone())?;
+    let control = ControlLog::new(&config.cluster, &config.generation);
+    let switch = readiness.component("write switch");
+    let projecting = projector::run(config, models, schemas, &readiness, shutdown.clone());
     Ok(Role {
         name: "projector",
         address,
@@ -153,29 +182,102 @@ pub(crate) async fn projector(
         serving: Box::pin(async move {
             let serving = server.serve(routes, shutdown.clone());
             let projecting = async {
-                let result = projector::run(config, models, schemas, &watched, shutdown.clone());
-                let result = result.await;
+                let result = tokio::select! {
+                    result = read_what_is_written(&control, &known, switch, projecting) => result,
+                    () = shutdown.cancelled() => Ok(()),
+                };
                 shutdown.cancel();
                 result
             };
-            let ((), result) = tokio::join!(serving, projecting);
-            Ok(result?)
+            let work = async {
+                let ((), result) = tokio::join!(serving, projecting);
+                result
+            };
+            match announcer {
+                Some(announcer) => announcer.during(work).await,
+                None => work.await,
+            }
         }),
     })
 }
 
-/// What the projector reaches, and whoever mends what it holds back.
-pub(crate) fn projector_config(settings: &Settings) -> Result<projector::Config, RoleError> {
+/// Projects once it is known that everything can be read that is written, and as long as it can be:
+/// who cannot would put stream after stream into quarantine.
+async fn read_what_is_written(
+    control: &ControlLog,
+    known: &[KnownVersions],
+    readiness: Component,
+    projecting: impl Future<Output = Result<(), ProjectorError>>,
+) -> Result<(), RoleError> {
+    const PAUSE: Duration = Duration::from_millis(300);
+    loop {
+        match control.catch_up_if_there().await {
+            Ok(_) => break,
+            Err(error) => readiness.not_ready(Chain(&error).to_string()),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    if let Some(unreadable) = control.active().unreadable(known) {
+        return Err(unreadable.into());
+    }
+    readiness.ready();
+    tokio::select! {
+        result = projecting => Ok(result?),
+        unreadable = control.until_unreadable(known) => Err(unreadable.into()),
+    }
+}
+
+fn known_versions(contexts: &[Context]) -> Vec<KnownVersions> {
+    let schemas = contexts.iter().map(|context| &*context.schemas);
+    schemas.map(KnownVersions::of).collect()
+}
+
+/// Without Postgres, nobody is told: then Kafka's groups say that this process has said nothing.
+fn announcer(
+    settings: &Settings,
+    role: Part,
+    member: &str,
+    known: Vec<KnownVersions>,
+) -> Result<Option<Announcer>, RoleError> {
+    if settings.postgres.is_none() {
+        tracing::warn!(
+            "no Postgres is configured: `annals schema activate` will not know what this process \
+             reads; set ANNALS_POSTGRES"
+        );
+        return Ok(None);
+    }
+    Ok(Some(Announcer {
+        postgres: pool(settings, 1, "annals announcements")?,
+        control: ControlLog::new(&settings.kafka()?, &settings.generation()),
+        generation: settings.generation.clone(),
+        role,
+        member: member.into(),
+        known,
+    }))
+}
+
+/// A name that no other process has.
+fn name_of_its_own() -> String {
+    let random = RandomState::new().hash_one(std::process::id());
+    format!("{}-{random:016x}", std::process::id())
+}
+
+/// Connections that are opened when they are needed.
+pub(crate) fn pool(settings: &Settings, connections: u32, name: &str) -> Result<PgPool, RoleError> {
     let options = PgConnectOptions::from_str(settings.postgres()?.expose())
         .map_err(RoleError::Postgres)?
-        .application_name("annals projector");
-    let postgres = PgPoolOptions::new()
-        .max_connections(settings.projector.connections)
+        .application_name(name);
+    Ok(PgPoolOptions::new()
+        .max_connections(connections)
         .acquire_timeout(Duration::from_secs(5))
-        .connect_lazy_with(options);
+        .connect_lazy_with(options))
+}
+
+/// What the projector reaches, and whoever mends what it holds back.
+pub(crate) fn projector_config(settings: &Settings) -> Result<projector::Config, RoleError> {
     Ok(projector::Config {
         cluster: settings.kafka()?,
-        postgres,
+        postgres: pool(settings, settings.projector.connections, "annals projector")?,
         registry: RegistryClient::new(settings.registry()?)?,
         generation: settings.generation(),
         swap_unasked: settings.projector.swap_unasked,

@@ -27,6 +27,7 @@ use schema_registry::avro::InvalidSchema;
 use serde::Serialize;
 
 use crate::{
+    activate::{ActivateArgs, ActivateError, activate},
     context::Context,
     settings::{Settings, SettingsError},
 };
@@ -77,6 +78,8 @@ pub(crate) enum SchemaVerb {
         #[command(flatten)]
         source: Source,
     },
+    /// Have an event written in another version from now on, once everybody who is there reads it
+    Activate(ActivateArgs),
     /// Show what the registry has of an event: versions, ids, and the revisions of their rules
     History {
         /// Such as TaskCreated
@@ -115,6 +118,8 @@ pub(crate) enum SchemaError {
     Registry(#[from] RegistryError),
     #[error(transparent)]
     Import(#[from] ImportError),
+    #[error(transparent)]
+    Activate(#[from] ActivateError),
     #[error("{file} is not usable Avro")]
     Invalid {
         file: String,
@@ -152,6 +157,7 @@ impl SchemaError {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Found(_) => 3,
+            Self::Activate(ActivateError::InTheWay { .. }) => 4,
             _ => 1,
         }
     }
@@ -215,6 +221,14 @@ pub(crate) async fn perform(
             let files = Files::load(&source, contexts)?;
             let graph = graph::graph(&files.events(&events)?)?;
             print(&shown(source.json, &graph, graph::Graph::mermaid));
+            Ok(())
+        }
+        SchemaVerb::Activate(args) => {
+            let activated = activate(settings, contexts, &args).await;
+            if let Some(refusal) = activated.as_ref().err().and_then(ActivateError::json) {
+                print(&refusal);
+            }
+            print(&activated?);
             Ok(())
         }
         SchemaVerb::History { event, source } => {

@@ -124,6 +124,7 @@ pub fn assignment(task: usize, number: u64) -> Result<Meta> {
         command_id: CommandId::parse(&key(number))?,
         correlation_id: Uuid::from_u128(u128::from(number)),
         causation_id: None,
+        written: Default::default(),
     })
 }
 

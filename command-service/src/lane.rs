@@ -16,7 +16,7 @@ use event_log::{
     batch::{Batch, Record},
     envelope::{EnvelopeError, header},
 };
-use kernel::StreamId;
+use kernel::{StreamId, WrittenVersions};
 
 pub(crate) use self::copying::Extent;
 use self::{copying::Copying, recording::Recording};
@@ -56,6 +56,8 @@ pub(crate) struct Lane {
     partition: i32,
     source: String,
     term: u64,
+    /// A command that is decided belongs to one version, whatever is activated meanwhile.
+    written: WrittenVersions,
     group_limit: usize,
     kinds: Vec<Box<dyn Kind>>,
     recorded: RecordedCommands,
@@ -110,6 +112,7 @@ impl Lane {
             partition,
             source: format!("/annals/{context}"),
             term: 0,
+            written: WrittenVersions::default(),
             group_limit,
             kinds,
             recorded: RecordedCommands::new(remembered_commands),
@@ -143,6 +146,11 @@ impl Lane {
         if let Some(torn) = self.whole.end() {
             self.stop_torn(torn);
         }
+    }
+
+    /// From now on events are written so. What is decided already stays as it is.
+    pub fn write_as(&mut self, written: WrittenVersions) {
+        self.written = written;
     }
 
     /// Whether streams of this one's kind are decided here.
@@ -371,6 +379,7 @@ impl Lane {
                     group: self.forming.number,
                     source: &self.source,
                     term: self.term,
+                    written: &self.written,
                 };
                 let verdict = match kind.decide(command, &mut sink) {
                     Ok(decided) if decided.events > 0 => Verdict::Appended {

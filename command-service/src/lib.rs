@@ -28,6 +28,7 @@ mod service;
 mod shard;
 mod snapshots;
 mod streams;
+mod switch;
 mod torn;
 
 pub use commands::{Commands, Current, Submission};
@@ -40,3 +41,4 @@ pub use server::{CommandServer, ServeError};
 pub use service::{CommandService, Running, StartError};
 pub use shard::ShardStatus;
 pub use streams::ContextStreams;
+pub use switch::SwitchError;

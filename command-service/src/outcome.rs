@@ -65,6 +65,15 @@ pub enum CommandError {
     UnknownCommand,
     #[error("the command's events take more than {limit_bytes} bytes or 1,000 events")]
     TooLarge { limit_bytes: usize },
+    /// It would need a version of an event that is not active yet: later it may be carried out.
+    #[error("{}", not_active(event_type, *active, reason))]
+    NotActive {
+        event_type: String,
+        /// What is written at present; 0 of an event that is not.
+        active: u32,
+        /// What that version cannot hold.
+        reason: String,
+    },
     #[error("the broker refused the command's events: {reason}")]
     Refused { reason: String },
     #[error("the stream is stopped: {reason}")]
@@ -78,6 +87,13 @@ pub enum CommandError {
     /// A bug: the decider panicked or an event could not be encoded.
     #[error("failed to decide: {reason}")]
     Bug { reason: String },
+}
+
+fn not_active(event_type: &str, active: u32, reason: &str) -> String {
+    match active {
+        0 => format!("{event_type} is not written yet: a later release is being rolled out"),
+        _ => format!("{event_type} is still written in version {active}: {reason}"),
+    }
 }
 
 impl CommandError {

@@ -72,6 +72,11 @@ impl CommandServer {
         self.server.address()
     }
 
+    /// By which the other nodes, and Kafka's group, know this one.
+    pub fn name(&self) -> &str {
+        self.commands.shards().group.address()
+    }
+
     /// The way in without HTTP.
     pub fn commands(&self) -> Commands {
         self.commands.clone()

@@ -32,6 +32,7 @@ use crate::{
     preparing::Preparing,
     shard::{self, ContextFactory, ShardSettings, ShardStatus},
     streams::ContextStreams,
+    switch::{Switch, SwitchError},
 };
 
 const PAUSE: Duration = Duration::from_millis(500);
@@ -70,6 +71,8 @@ pub enum StartError {
     Group(GroupError),
     #[error("{kind:?} cannot be a kind of stream: a-z, 0-9 and '-' only")]
     Kind { kind: &'static str },
+    #[error(transparent)]
+    Switch(#[from] SwitchError),
     #[error("two contexts have streams of kind {kind}")]
     DuplicateKind { kind: &'static str },
 }
@@ -85,6 +88,7 @@ impl StartError {
             }
             Self::Broker(error) => error.is_temporary(),
             Self::SelfTest(error) => error.is_temporary(),
+            Self::Switch(error) => error.is_temporary(),
             Self::Codec(_)
             | Self::Snapshots(_)
             | Self::Replaced(_)
@@ -143,6 +147,9 @@ impl CommandService {
         let (claims, directory) = directory(partitions);
         let statuses: Vec<_> = shards.iter().map(|shard| shard.status.clone()).collect();
         let facts: Vec<_> = shards.iter().map(|shard| shard.facts.clone()).collect();
+        let known = self.contexts.iter().map(ContextStreams::known_versions);
+        let switch = Switch::new(&self.kafka, &self.generation, known.collect());
+        let switch = Arc::new(switch);
         let ended = CancellationToken::new();
         let commands = Commands::new(Shards {
             preparing: Preparing::default(),
@@ -161,7 +168,7 @@ impl CommandService {
                 contexts,
                 fence_lifetime,
                 snapshots,
-            }) = self.prepared(&ready, &shutdown).await?
+            }) = self.prepared(&switch, &ready, &shutdown).await?
             else {
                 return Ok(());
             };
@@ -175,6 +182,7 @@ impl CommandService {
                 directory,
                 facts,
                 snapshots,
+                switch: switch.clone(),
             });
             let mut owners = JoinSet::new();
             for ((incoming, status), partition) in ends.into_iter().zip(0..) {
@@ -188,9 +196,16 @@ impl CommandService {
                 ));
             }
             let (cluster, generation) = (&settings.cluster, &settings.generation);
-            let member = membership.run(cluster, generation.owners_topic(), &shutdown);
+            // A node that may not decide any more leaves as one that is asked to.
+            let leaving = shutdown.child_token();
+            let mut unreadable = None;
+            let switching = switch.follow(|found| {
+                unreadable = Some(found);
+                leaving.cancel();
+            });
+            let member = membership.run(cluster, generation.owners_topic(), &leaving);
             let serving = async {
-                let closing = hand_over(&group, statuses.clone(), &shutdown);
+                let closing = hand_over(&group, statuses.clone(), &leaving);
                 let closing = closing.map(|()| ended.cancel());
                 let reporting = health::report(statuses, &group, ready, &ended);
                 tokio::join!(closing, reporting, health::watch(cluster, kafka, &ended));
@@ -199,6 +214,7 @@ impl CommandService {
             let result = tokio::select! {
                 result = async { tokio::try_join!(member, serving) } => result,
                 never = claims.follow(cluster, generation, &group) => match never {},
+                never = switching => match never {},
             };
             ended.cancel();
             // A shard that panicked has a bug; its log line says which.
@@ -208,7 +224,10 @@ impl CommandService {
                 }
             }
             result?;
-            Ok(())
+            match unreadable {
+                None => Ok(()),
+                Some(unreadable) => Err(SwitchError::from(unreadable).into()),
+            }
         };
         Ok((commands, Box::pin(running)))
     }
@@ -216,13 +235,14 @@ impl CommandService {
     /// Waits for what is away; `None` when shutdown came first.
     async fn prepared(
         &self,
+        switch: &Switch,
         ready: &Component,
         shutdown: &CancellationToken,
     ) -> Result<Option<Prepared>, StartError> {
         loop {
             let prepared = tokio::select! {
                 () = shutdown.cancelled() => return Ok(None),
-                prepared = self.prepare() => prepared,
+                prepared = self.prepare(switch) => prepared,
             };
             match prepared {
                 Ok(prepared) => return Ok(Some(prepared)),
@@ -247,8 +267,8 @@ impl CommandService {
         Ok(lanes)
     }
 
-    /// Makes and checks the topics and fetches the schema ids.
-    async fn prepare(&self) -> Result<Prepared, StartError> {
+    /// Makes and checks the topics, fetches the schema ids, and asks what is written.
+    async fn prepare(&self, switch: &Switch) -> Result<Prepared, StartError> {
         let Generation { partitions, .. } = self.generation;
         let owners = self.generation.owners_topic();
         ensure_topic(
@@ -280,6 +300,7 @@ impl CommandService {
             });
             topics.push(topic);
         }
+        switch.prepare(self.topics).await?;
         let at_least = Duration::from_millis(self.config.least_fence_lifetime_ms);
         let fence_lifetime = fence_lifetime(&self.kafka, at_least).await?;
         self_test(&self.kafka, &self.generation, &topics, self.topics).await?;

@@ -18,6 +18,7 @@ use event_log::{
     awake::Awake,
     batch::ProducerIdentity,
     cluster::Cluster,
+    control::ActiveVersions,
     fence::{FenceError, TakeOver, renew},
     snapshots::SnapshotTopic,
     topics::Generation,
@@ -26,13 +27,13 @@ use futures::{
     future::BoxFuture,
     stream::{BoxStream, FuturesUnordered, SelectAll},
 };
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use self::{ending::OwnerError, serve::Done};
 pub(crate) use self::{facts::Facts, life::run};
 use crate::{
     config::Config, directory::Directory, group::Request, lane::Lane, membership::Group,
-    snapshots::Copier, streams::KindFactory,
+    snapshots::Copier, streams::KindFactory, switch::Switch,
 };
 
 /// How a shard is.
@@ -92,6 +93,7 @@ pub(crate) struct ShardSettings {
     pub facts: Vec<Arc<Facts>>,
     /// Where the next owner finds snapshots, if there are any.
     pub snapshots: Option<SnapshotTopic>,
+    pub switch: Arc<Switch>,
 }
 
 /// A context's name and how its streams are made.
@@ -163,6 +165,9 @@ struct Shard {
     /// How many requests the lanes hold; more wait in the shard's queue.
     room: usize,
     copier: Option<Copier>,
+    switch: Arc<Switch>,
+    /// What was activated, as this node has read it.
+    active: watch::Receiver<Arc<ActiveVersions>>,
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

@@ -12,13 +12,14 @@ use chrono::{DateTime, Utc};
 use event_log::{
     avro::{CodecError, DecodeError, EventCodec},
     batch::BatchBuilder,
+    control::KnownVersions,
     envelope::{CommandHeaders, Envelope, Fingerprint},
     registry::RegistryClient,
     schemas::ContextSchemas,
 };
 use futures::future::BoxFuture;
 use indexmap::IndexMap;
-use kernel::{Decider, Meta, StreamId, StreamVersion};
+use kernel::{Decider, Meta, StreamId, StreamVersion, WrittenVersions};
 
 use crate::{
     outcome::{CommandError, Expected},
@@ -51,6 +52,10 @@ impl ContextStreams {
 
     pub fn context(&self) -> &str {
         self.schemas.context()
+    }
+
+    pub(crate) fn known_versions(&self) -> KnownVersions {
+        KnownVersions::of(&self.schemas)
     }
 
     pub(crate) fn kind_names(&self) -> impl Iterator<Item = &'static str> {
@@ -142,6 +147,8 @@ pub(crate) struct Sink<'a> {
     /// CloudEvents source of the context.
     pub source: &'a str,
     pub term: u64,
+    /// How the context's events are written.
+    pub written: &'a WrittenVersions,
 }
 
 /// A decision, before it is in the log.
@@ -310,6 +317,16 @@ impl<D: Decider> Streams<D> {
                     }));
                 }
             };
+            let name = event_type.rsplit('.').next().unwrap_or_default();
+            if sink.written.of(name) == Some(0) {
+                let event_type = event_type.to_owned();
+                sink.batch.take_back(mark);
+                return Err(Undecided::Error(CommandError::NotActive {
+                    event_type,
+                    active: 0,
+                    reason: String::new(),
+                }));
+            }
             let key = command.meta.stream.as_str().as_bytes();
             sink.batch.push(key, Some(&self.scratch), |writer| {
                 headers.write(writer, event_type, version, index);
@@ -384,6 +401,7 @@ impl<D: Decider> Kind for Streams<D> {
             return Err(Undecided::Error(CommandError::Stale { current: version }));
         }
         command.meta.at = command.meta.at.max(state.time);
+        command.meta.written = sink.written.clone();
         let (events, next) = decide_and_fold(state, content, &command.meta)?;
         let decided = Decided {
             version: next.version,

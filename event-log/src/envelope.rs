@@ -303,6 +303,7 @@ mod tests {
             command_id: CommandId::parse("key-1").unwrap(),
             correlation_id: Uuid::from_u128(9),
             causation_id: Some(EventId(Uuid::from_u128(8))),
+            written: Default::default(),
         }
     }
 

@@ -7,6 +7,8 @@
 //! Spoken directly and not through librdkafka, which joins at most once a second and sends its
 //! heartbeats when its main thread happens to wake: see `docs/adr/0010`.
 
+mod members;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,6 +27,7 @@ use crate::{
     cluster::{Cluster, ClusterError, name},
     wire::{Connection, WireError},
 };
+pub use members::{Present, present};
 
 /// Not `consumer`: nothing is consumed, and tools that reset offsets should keep off.
 const PROTOCOL_TYPE: &str = "annals";

@@ -17,6 +17,7 @@ pub mod batch;
 pub mod broker;
 pub mod cluster;
 pub mod consume;
+pub mod control;
 pub mod drift;
 pub mod ends;
 pub mod envelope;

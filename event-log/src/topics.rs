@@ -75,6 +75,8 @@ pub enum Purpose {
     Scratch,
     /// What may be missing: the newest per key is kept.
     Snapshots,
+    /// What all generations are told: the newest per key is kept.
+    Control,
 }
 
 /// How topics are made.

@@ -10,6 +10,7 @@ mod event;
 mod meta;
 mod scenario;
 mod stream;
+mod written;
 
 pub use decider::{Decider, Ground, Rejection};
 pub use decimal::Decimal;
@@ -17,6 +18,7 @@ pub use event::{Event, EventId};
 pub use meta::{Actor, CommandId, Meta};
 pub use scenario::{Given, When, given};
 pub use stream::{StreamId, StreamVersion, Tenant};
+pub use written::WrittenVersions;
 
 /// A value that does not have the form its type promises.
 ///

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use uuid::Uuid;
 
-use crate::{EventId, Malformed, StreamId, Tenant, stream::text_value};
+use crate::{EventId, Malformed, StreamId, Tenant, WrittenVersions, stream::text_value};
 
 /// Who acts. Written `user:ada`, `service:billing`, `system:reactor`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -110,11 +110,45 @@ pub struct Meta {
     pub correlation_id: Uuid,
     /// The event that directly caused this command, if one did.
     pub causation_id: Option<EventId>,
+    /// How the context's events are written at present. Whoever decides is told by its owner, and
+    /// need not say it.
+    pub written: WrittenVersions,
+}
+
+impl Meta {
+    /// Whether this event is written in this version at present, or in a later one.
+    ///
+    /// A new version comes with a release, but is written only when it has been activated. Until
+    /// then a command is to be accepted if the release before would have accepted it: a rule that
+    /// comes with the version asks this first.
+    pub fn writes(&self, event: &str, version: u32) -> bool {
+        self.written
+            .of(event)
+            .is_none_or(|written| written >= version)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rule_of_a_new_version_holds_once_the_version_is_written() {
+        let meta = |written| Meta {
+            stream: "main/task/7".parse().unwrap(),
+            tenant: Tenant::default(),
+            actor: Actor::User("ada".into()),
+            at: DateTime::UNIX_EPOCH,
+            command_id: CommandId::parse("1").unwrap(),
+            correlation_id: Uuid::nil(),
+            causation_id: None,
+            written,
+        };
+        let before = meta(WrittenVersions::default().with("TaskCreated", 1));
+        assert!(before.writes("TaskCreated", 1) && !before.writes("TaskCreated", 2));
+        let after = meta(WrittenVersions::default());
+        assert!(after.writes("TaskCreated", 2));
+    }
 
     #[test]
     fn an_actor_is_read_back_as_it_was_written() {

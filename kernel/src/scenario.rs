@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use crate::{Actor, CommandId, Decider, Meta, Rejection, StreamId, Tenant};
+use crate::{Actor, CommandId, Decider, Meta, Rejection, StreamId, Tenant, WrittenVersions};
 
 /// Begins a scenario on a stream that has these events.
 ///
@@ -34,6 +34,7 @@ pub fn given<D: Decider>(events: impl IntoIterator<Item = D::Event>) -> Given<D>
             command_id,
             correlation_id: Uuid::nil(),
             causation_id: None,
+            written: WrittenVersions::default(),
         },
     }
 }
@@ -69,6 +70,12 @@ impl<D: Decider> Given<D> {
     /// When the command is sent; at the beginning of 1970 unless told.
     pub fn at(mut self, time: DateTime<Utc>) -> Self {
         self.meta.at = time;
+        self
+    }
+
+    /// In which version an event is written; in its newest unless told.
+    pub fn writing(mut self, event: &str, version: u32) -> Self {
+        self.meta.written = self.meta.written.with(event, version);
         self
     }
 

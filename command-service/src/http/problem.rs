@@ -67,6 +67,15 @@ impl From<CommandError> for Problem {
                 "The command's events are too large",
             )
             .with("limit_bytes", limit_bytes),
+            CommandError::NotActive {
+                event_type, active, ..
+            } => problem(
+                S::CONFLICT,
+                "not-active",
+                "What the command needs is not active yet",
+            )
+            .with("event_type", event_type)
+            .with("active_version", active),
             CommandError::Refused { .. } => problem(
                 S::PAYLOAD_TOO_LARGE,
                 "append-refused",

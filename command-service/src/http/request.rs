@@ -171,6 +171,7 @@ impl<T> CommandRequest<T> {
                 command_id: self.command_id.clone(),
                 correlation_id: self.correlation_id(),
                 causation_id: None,
+                written: Default::default(),
             },
         })
     }

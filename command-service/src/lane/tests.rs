@@ -33,6 +33,8 @@ enum Count {
 enum Increase {
     Add(u32),
     AddWithNote(u32, String),
+    /// Allowed by a rule that comes with version 2 of the event.
+    AddInVersion2(u32),
     Panic,
 }
 
@@ -52,10 +54,12 @@ impl Decider for Counter {
     type Event = Count;
     type Rejection = Full;
 
-    fn decide(&self, command: &Increase, _: &Meta) -> Result<Vec<Count>, Full> {
+    fn decide(&self, command: &Increase, meta: &Meta) -> Result<Vec<Count>, Full> {
         let (by, note) = match command {
             Increase::Add(by) => (*by, String::new()),
             Increase::AddWithNote(by, note) => (*by, note.clone()),
+            Increase::AddInVersion2(_) if !meta.writes("Counted", 2) => return Err(Full),
+            Increase::AddInVersion2(by) => (*by, String::new()),
             Increase::Panic => panic!("asked to"),
         };
         if self.0 + by > 10 {
@@ -300,6 +304,7 @@ fn meta(stream: &str, key: &str) -> Meta {
         command_id: CommandId::parse(key).unwrap(),
         correlation_id: Uuid::nil(),
         causation_id: None,
+        written: Default::default(),
     }
 }
 
@@ -392,6 +397,44 @@ fn the_next_group_is_decided_on_the_state_in_flight() {
         }
     ));
     assert_eq!(version(&mut third), 2);
+}
+
+fn written(version: u32) -> WrittenVersions {
+    WrittenVersions::default().with("Counted", version)
+}
+
+#[test]
+fn a_command_is_decided_for_the_version_that_is_written_then() {
+    let mut world = World::new();
+    world.lane.write_as(written(1));
+    let mut before = world.send("a", "1", Increase::AddInVersion2(1));
+    world.lane.write_as(written(2));
+    let mut after = world.send("a", "2", Increase::AddInVersion2(1));
+    world.settle();
+    assert!(matches!(
+        error(&mut before),
+        CommandError::Rejected { code: "full", .. }
+    ));
+    assert_eq!(version(&mut after), 1);
+}
+
+#[test]
+fn an_event_that_is_not_active_yet_is_refused_before_the_append() {
+    let mut world = World::new();
+    world.record_answers = true;
+    world.lane.write_as(written(0));
+    let mut refused = world.send("a", "1", Increase::Add(1));
+    world.settle();
+    assert!(matches!(
+        error(&mut refused),
+        CommandError::NotActive { active: 0, .. }
+    ));
+    assert_eq!(world.end, 0, "it left something in the group");
+    // It is not the domain's no: later the same command may be carried out.
+    world.lane.write_as(written(1));
+    let mut again = world.send("a", "1", Increase::Add(1));
+    world.settle();
+    assert_eq!(version(&mut again), 1);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use event_log::{append::AppendError, fence::FenceError, fetch::FetchError};
 
 use super::predecessors::Unfenced;
-use crate::lane::UnknownRecord;
+use crate::{lane::UnknownRecord, switch::SwitchError};
 
 /// Why nobody here owns the shard any more, or not yet.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +26,8 @@ pub(super) enum OwnerError {
     Term { term: u64, highest: u64 },
     #[error(transparent)]
     Append(#[from] AppendError),
+    #[error(transparent)]
+    Switch(#[from] SwitchError),
 }
 
 /// What an owner's end means.
@@ -64,7 +66,8 @@ impl OwnerError {
                 AppendError::Trespassed { .. } => Ending::Trespassed,
                 AppendError::Diverged { .. } => Ending::Diverged,
             },
-            Self::Unfenced(_) | Self::Term { .. } => Ending::Unclaimable,
+            Self::Switch(error) if error.is_temporary() => Ending::Unavailable,
+            Self::Unfenced(_) | Self::Term { .. } | Self::Switch(_) => Ending::Unclaimable,
         }
     }
 }

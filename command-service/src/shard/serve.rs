@@ -95,6 +95,7 @@ impl Shard {
                     self.stop(&CommandError::NotServed { reason });
                     return Ok(());
                 }
+                Ok(()) = self.active.changed() => self.write_active(),
                 Some((index, trouble)) = self.trouble.next() => {
                     self.troubles[index] = trouble;
                     status.send_replace(self.status());
@@ -142,6 +143,14 @@ impl Shard {
             if let Some(copier) = self.copier.as_mut().filter(|_| !self.renewing) {
                 copier.advance(&mut self.lanes);
             }
+        }
+    }
+
+    /// The lanes write what is active from the next command on.
+    pub(super) fn write_active(&mut self) {
+        let active = self.active.borrow_and_update().clone();
+        for (context, lane) in self.lanes.iter_mut().enumerate() {
+            lane.write_as(self.switch.written(&active, context));
         }
     }
 

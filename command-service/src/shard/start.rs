@@ -57,6 +57,8 @@ impl Shard {
         };
         let mut restoring = Restoring::new(settings, partition, &mut shelf);
         restoring.read_ahead().await?;
+        let active = settings.switch.watch();
+        settings.switch.before_claim().await?;
 
         // Who was away for longer than a session may have lost the shard to another node.
         let awake = Awake::new(settings.config.session(), lifetime / 2);
@@ -95,12 +97,15 @@ impl Shard {
             // Two groups: while one is sent, the next is decided.
             room: settings.config.group * 2,
             copier: None,
+            switch: settings.switch.clone(),
+            active,
         };
         status.send_replace(ShardStatus::Starting("restoring from the log".into()));
         awake
             .during(shard.restore(settings, restoring, taken))
             .await?;
         shard.claim().await?;
+        shard.write_active();
         shard.copier = settings.snapshots.as_ref().map(|topic| {
             let names = settings.contexts.iter().map(|context| context.name.clone());
             let editions = shard.lanes.iter().map(Lane::edition);

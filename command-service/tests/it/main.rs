@@ -7,5 +7,6 @@ mod fence;
 mod http;
 mod prepare;
 mod snapshots;
+mod switch;
 mod trouble;
 mod world;

@@ -193,6 +193,7 @@ pub fn submission(stream: &str, key: &str, by: i32) -> Submission {
         command_id: CommandId::parse(key).unwrap(),
         correlation_id: Uuid::nil(),
         causation_id: None,
+        written: Default::default(),
     };
     Submission::new(meta, Fingerprint([by as u8; 16]))
 }
@@ -208,6 +209,7 @@ pub fn write_event(batch: &mut BatchBuilder, term: u64) {
         command_id: CommandId::parse("1").unwrap(),
         correlation_id: Uuid::nil(),
         causation_id: None,
+        written: Default::default(),
     };
     let headers = CommandHeaders::new(
         &meta,

@@ -42,7 +42,9 @@ pub(super) fn required(purpose: Purpose) -> Vec<Rule> {
             ("retention.ms", Wanted::Is("-1")),
             ("retention.bytes", Wanted::Is("-1")),
         ]),
-        Purpose::Owners | Purpose::Scratch | Purpose::Snapshots => rules.push(NEWEST_PER_KEY),
+        Purpose::Owners | Purpose::Scratch | Purpose::Snapshots | Purpose::Control => {
+            rules.push(NEWEST_PER_KEY);
+        }
     }
     rules
 }

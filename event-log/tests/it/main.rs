@@ -5,6 +5,7 @@ mod append;
 mod bad_topics;
 mod broker_trouble;
 mod contention;
+mod control;
 mod hostile_bytes;
 mod lenient;
 mod pauses;

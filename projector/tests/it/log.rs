@@ -215,6 +215,7 @@ fn meta(stream: &StreamId) -> Meta {
         command_id: CommandId::parse("key").unwrap(),
         correlation_id: Uuid::nil(),
         causation_id: None,
+        written: Default::default(),
     }
 }
 
