@@ -18,7 +18,7 @@ use utoipa::openapi::{
     path::{Operation, Parameter, ParameterIn},
 };
 
-use crate::failure::malformed_path;
+use crate::{failure::malformed_path, following::take_bearer};
 
 /// The parameters that each route declares.
 #[derive(Clone)]
@@ -66,6 +66,7 @@ pub(crate) async fn admit(
     next: Next,
 ) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
+    take_bearer(&mut parts.headers);
     let caller = Identity::from_request_parts(&mut parts, &()).await?;
     parts.extensions.insert(caller);
     if let Some(query) = parts.uri.query() {

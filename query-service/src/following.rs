@@ -30,6 +30,7 @@ pub(crate) use place::Place;
 pub use route::Followable;
 pub(crate) use route::followed;
 pub(crate) use tail::{Request, Tail};
+pub(crate) use web_socket::take_bearer;
 
 /// How many may follow, and what each of them may cost.
 #[derive(Clone, Debug, Deserialize)]

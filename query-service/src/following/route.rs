@@ -342,7 +342,11 @@ fn describe(operation: &mut Operation) {
         );
     }
     for (status, description) in [
-        ("101", "A WebSocket: messages {event, position, data}"),
+        (
+            "101",
+            "A WebSocket: messages {event, position, data}. Browsers give the token as a \
+             subprotocol: `new WebSocket(url, [\"annals.changes\", \"annals.bearer.\" + token])`",
+        ),
         ("410", "`position-too-old`: read anew"),
         (
             "429",

@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::{
     body::Bytes,
     extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade},
+    http::{HeaderMap, HeaderValue, header},
     response::Response,
 };
 use serde_json::value::RawValue;
@@ -14,6 +15,41 @@ use super::{
     change::{Ended, message, raw},
     follower::{Follower, Happening},
 };
+
+/// The subprotocol of these messages. Who asks for none gets the same.
+const PROTOCOL: &str = "annals.changes";
+/// Before a bearer token that comes as the name of a subprotocol.
+const BEARER: &str = "annals.bearer.";
+
+/// A browser's WebSocket can bring no header of its own, only names of subprotocols: the token is
+/// taken from among them. It is never answered, and a URL, which is logged in many places, has none.
+pub(crate) fn take_bearer(headers: &mut HeaderMap) {
+    let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL);
+    let offered: Vec<_> = offered
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|name| name.trim().to_owned())
+        .collect();
+    let Some(token) = offered.iter().find_map(|name| name.strip_prefix(BEARER)) else {
+        return;
+    };
+    let others: Vec<_> = offered
+        .iter()
+        .filter(|name| !name.starts_with(BEARER))
+        .map(String::as_str)
+        .collect();
+    // Both are parts of what was a header's value.
+    let authorization = HeaderValue::try_from(format!("Bearer {token}"));
+    let others = HeaderValue::try_from(others.join(", "));
+    if let (Ok(mut authorization), Ok(others)) = (authorization, others) {
+        authorization.set_sensitive(true);
+        headers
+            .entry(header::AUTHORIZATION)
+            .or_insert(authorization);
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, others);
+    }
+}
 
 /// What a client may send, which is next to nothing: it is not listened to.
 const MAX_MESSAGE_BYTES: usize = 4 * 1024;
@@ -28,6 +64,7 @@ pub(crate) fn answer(
     state: Option<Bytes>,
 ) -> Response {
     let upgrade = upgrade
+        .protocols([PROTOCOL])
         .read_buffer_size(MAX_MESSAGE_BYTES)
         .write_buffer_size(0)
         .max_write_buffer_size(MAX_UNSENT_BYTES)

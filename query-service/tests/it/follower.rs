@@ -159,6 +159,24 @@ impl Socket {
         Ok(Self(socket))
     }
 
+    /// As a browser opens it, which can name subprotocols and nothing else; with the one that was
+    /// chosen.
+    pub async fn of_browser(
+        running: &Running,
+        path: &str,
+        protocols: &str,
+    ) -> Result<(Self, Option<String>), tokio_tungstenite::tungstenite::Error> {
+        let url = format!("ws://{}{path}", running.address);
+        let mut request = url.into_client_request()?;
+        let headers = request.headers_mut();
+        headers.insert("sec-websocket-protocol", protocols.parse().unwrap());
+        let stream = TcpStream::connect(running.address).await.unwrap();
+        let (socket, answer) = client_async(request, stream).await?;
+        let chosen = answer.headers().get("sec-websocket-protocol");
+        let chosen = chosen.map(|it| it.to_str().unwrap().to_owned());
+        Ok((Self(socket), chosen))
+    }
+
     /// One in which little waits to be read.
     pub async fn open_small(running: &Running, path: &str) -> Self {
         let stream = TcpSocket::new_v4().unwrap();

@@ -108,6 +108,23 @@ async fn a_websocket_is_told_the_same() {
 }
 
 #[tokio::test]
+async fn a_browsers_websocket_brings_its_token_as_a_subprotocol() {
+    let running = start().await;
+    let token = running.token("ada", "main");
+    let both = format!("annals.changes, annals.bearer.{token}");
+    let (mut socket, chosen) = Socket::of_browser(&running, LIST, &both).await.unwrap();
+    assert_eq!(chosen.as_deref(), Some("annals.changes"));
+    socket.expect("state").await;
+    board::change(&running.postgres, 0, &[1]).await;
+    assert_eq!(socket.expect("change").await.version(), 1);
+    for protocols in ["annals.changes", "annals.changes, annals.bearer.x.y.z"] {
+        let refused = Socket::of_browser(&running, LIST, protocols).await;
+        assert!(refused.is_err(), "{protocols}");
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn a_long_poll_answers_as_soon_as_something_has_changed() {
     let running = start().await;
     let (none, position) = poll(&running, "/v1/tasks?wait=0").await;
