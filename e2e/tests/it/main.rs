@@ -14,6 +14,7 @@ mod nodes;
 mod openapi;
 mod outages;
 mod path;
+mod projector_chaos;
 mod quarantine;
 mod races;
 mod raw_log;
