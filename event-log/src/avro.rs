@@ -2,12 +2,18 @@
 //! the schema, the Avro datum.
 //!
 //! Each variant of the enum is a record schema of its own. serde tells the
-//! variants' names, the schema files their form, the registry their ids.
+//! variants' names, the schema files their form, the registry their ids. What
+//! was written in the newest version is read by serde alone; other versions are
+//! led there by a plan first ([`reading`]), and to an older one that is written
+//! until the newest is activated ([`writing`]).
 
+mod learning;
+pub(crate) mod reading;
 pub(crate) mod tagged;
 pub(crate) mod variants;
+mod writing;
 
-use std::{collections::HashMap, io::Read, marker::PhantomData};
+use std::{collections::HashMap, io::Read, marker::PhantomData, sync::RwLock};
 
 use kernel::Event;
 use serde_avro_fast::{
@@ -18,17 +24,25 @@ use serde_avro_fast::{
 use serde_json::Value;
 
 use crate::{
+    migration::{HistoryError, fingerprint},
     registry::{RegistryClient, RegistryError},
-    schemas::ContextSchemas,
+    schemas::{ContextSchemas, SchemaFile},
 };
+pub use learning::LearnError;
+use reading::{Reading, Versions};
 use tagged::Tagged;
 use variants::{variant_index, variant_names};
+use writing::Older;
 
-/// Encodes and decodes the events of one enum at the schema versions that it was compiled for.
+/// Encodes and decodes the events of one enum: the newest schema version of its files, and every
+/// other that rules lead to and from.
 #[derive(Debug)]
 pub struct EventCodec<E> {
     variants: Vec<Variant>,
-    by_schema_id: HashMap<u32, usize>,
+    by_schema_id: HashMap<u32, Reading>,
+    /// Versions that came later than this binary.
+    learned: RwLock<HashMap<u32, Reading>>,
+    registry: Option<RegistryClient>,
     events: PhantomData<fn() -> E>,
 }
 
@@ -36,8 +50,11 @@ pub struct EventCodec<E> {
 struct Variant {
     name: &'static str,
     event_type: String,
+    /// Of the newest version.
     schema_id: u32,
     schema: Schema,
+    versions: Versions,
+    older: Older,
 }
 
 /// The codec cannot be made: the enum, its files and the registry do not fit together.
@@ -53,15 +70,32 @@ pub enum CodecError {
     },
     #[error("the schema of {event} is not usable Avro: {reason}")]
     Schema { event: String, reason: String },
+    #[error("version {from} of {event} cannot be read as version {to}")]
+    Plan {
+        event: String,
+        from: u32,
+        to: u32,
+        #[source]
+        source: HistoryError,
+    },
     #[error(transparent)]
     Registry(#[from] RegistryError),
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("failed to encode {event_type}: {reason}")]
-pub struct EncodeError {
-    pub event_type: String,
-    pub reason: String,
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EncodeError {
+    #[error("failed to encode {event_type}: {reason}")]
+    Refused { event_type: String, reason: String },
+    /// The version that is written cannot hold this event: `field` would not come back from it.
+    #[error(
+        "{event_type} is written as version {version}, which cannot hold its field `{field}`: {reason}"
+    )]
+    NotActive {
+        event_type: String,
+        version: u32,
+        field: String,
+        reason: String,
+    },
 }
 
 /// A recorded value that this enum cannot take.
@@ -80,46 +114,62 @@ pub enum DecodeError {
     },
     #[error("{event_type} cannot be read with its schema: {reason}")]
     Malformed { event_type: String, reason: String },
+    /// The rules do not lead from the version that it was written in to ours.
+    #[error("{event_type} of schema id {schema_id} cannot be migrated: {reason}")]
+    NotMigrated {
+        event_type: String,
+        schema_id: u32,
+        reason: String,
+    },
 }
 
 impl<E: Event> EventCodec<E> {
     /// Makes the codec for an enum whose variants all are events of these contexts.
     ///
-    /// Every schema must be registered already (`annals schema register`).
+    /// The newest version of every schema must be registered already (`annals schema register`).
+    /// Older ones are read by the rules that the registry has, or else by those of the files;
+    /// later ones are learned when they are met ([`learn`](Self::learn)).
     pub async fn connect(
         contexts: &[&ContextSchemas],
         registry: &RegistryClient,
     ) -> Result<Self, CodecError> {
         let mut variants = Vec::new();
         for name in variant_names::<E>() {
-            let (event_type, text) = schema_of(contexts, name)?;
-            let schema_id = registry.look_up(&event_type, text).await?;
-            variants.push(Variant::new(name, event_type, schema_id, text)?);
+            let (event_type, files) = schemas_of(contexts, name)?;
+            let versions = Versions::ask(&event_type, files, registry).await?;
+            variants.push(Variant::new(name, event_type, versions)?);
         }
-        Ok(Self::of(variants))
+        let mut codec = Self::of(variants)?;
+        codec.registry = Some(registry.clone());
+        Ok(codec)
     }
 
-    /// Makes the codec without a registry, with ids 1, 2, … in the order of the variants.
+    /// Makes the codec without a registry: the newest versions have the ids 1, 2, … in the order
+    /// of the variants, and older ones that are offered behind them.
     pub fn offline(contexts: &[&ContextSchemas]) -> Result<Self, CodecError> {
+        let names = variant_names::<E>();
         let mut variants = Vec::new();
-        for (name, schema_id) in variant_names::<E>().iter().zip(1..) {
-            let (event_type, text) = schema_of(contexts, name)?;
-            variants.push(Variant::new(name, event_type, schema_id, text)?);
+        let mut next_id = names.len() as u32 + 1;
+        for (name, schema_id) in names.iter().zip(1..) {
+            let (event_type, files) = schemas_of(contexts, name)?;
+            let versions = Versions::offline(&event_type, files, schema_id, &mut next_id)?;
+            variants.push(Variant::new(name, event_type, versions)?);
         }
-        Ok(Self::of(variants))
+        Self::of(variants)
     }
 
-    fn of(variants: Vec<Variant>) -> Self {
-        let by_schema_id = variants
-            .iter()
-            .enumerate()
-            .map(|(index, variant)| (variant.schema_id, index))
-            .collect();
-        Self {
+    fn of(variants: Vec<Variant>) -> Result<Self, CodecError> {
+        let mut by_schema_id = HashMap::new();
+        for (index, variant) in variants.iter().enumerate() {
+            by_schema_id.extend(variant.versions.readings(&variant.event_type, index)?);
+        }
+        Ok(Self {
             variants,
             by_schema_id,
+            learned: RwLock::default(),
+            registry: None,
             events: PhantomData,
-        }
+        })
     }
 
     /// Full names of the event types, such as `annals.tasks.TaskCreated`.
@@ -127,95 +177,167 @@ impl<E: Event> EventCodec<E> {
         self.variants.iter().map(|variant| &*variant.event_type)
     }
 
-    /// Appends the event's value to `into` and answers its event type.
+    /// Of everything that decides what an older event is when it is read: the schemas and the
+    /// rules between them. What was computed with another one has to be computed again.
+    ///
+    /// Versions that came later than this binary do not count.
+    pub fn fingerprint(&self) -> String {
+        let mut parts = Vec::new();
+        for variant in &self.variants {
+            let plans = variant.versions.reading_plans();
+            parts.push(variant.event_type.clone());
+            parts.push(variant.schema.json().to_owned());
+            parts.extend(plans.map(|plan| plan.fingerprint().to_owned()));
+        }
+        fingerprint(parts.iter().map(String::as_bytes))
+    }
+
+    /// Appends the event's value to `into`, in the newest version, and answers its event type.
     ///
     /// After an error `into` is as it was.
     pub fn encode(&self, event: &E, into: &mut Vec<u8>) -> Result<&str, EncodeError> {
         let variant = &self.variants[variant_index(event)];
-        let before = into.len();
-        into.push(0);
-        into.extend_from_slice(&variant.schema_id.to_be_bytes());
-        let mut config = SerializerConfig::new(&variant.schema);
-        let mut state = SerializerState::from_writer(&mut *into, &mut config);
-        if let Err(error) = event.serialize(state.serializer()) {
-            into.truncate(before);
-            return Err(EncodeError {
-                event_type: variant.event_type.clone(),
-                reason: error.to_string(),
-            });
+        variant.encode_newest(event, into)?;
+        Ok(&variant.event_type)
+    }
+
+    /// The same in the version that `written` says of an event's name, such as `TaskCreated`, if
+    /// it says one; the newest instead of one that is newer.
+    ///
+    /// # Errors
+    /// `NotActive` when the event would not come back from that version as it is.
+    pub fn encode_as(
+        &self,
+        event: &E,
+        written: impl FnOnce(&str) -> Option<u32>,
+        into: &mut Vec<u8>,
+    ) -> Result<&str, EncodeError> {
+        let variant = &self.variants[variant_index(event)];
+        match written(variant.name) {
+            Some(version) if version < variant.versions.newest() => {
+                variant.encode_older(event, version, into)?;
+            }
+            _ => variant.encode_newest(event, into)?,
         }
         Ok(&variant.event_type)
     }
 
     /// Reads a value; `None` when its event type is none of the enum's variants.
+    ///
+    /// After `UnknownSchema`, [`learn`](Self::learn) may help.
     pub fn decode(&self, event_type: &str, value: &[u8]) -> Result<Option<E>, DecodeError> {
-        let framed = split_schema_id(value);
-        let known = framed.and_then(|(id, datum)| Some((self.by_schema_id.get(&id)?, datum)));
-        let Some((index, datum)) = known else {
-            let ours = self.event_types().any(|known| known == event_type);
-            return match framed {
-                _ if !ours => Ok(None),
-                None => Err(DecodeError::NotFramed),
-                Some((schema_id, _)) => Err(DecodeError::UnknownSchema {
-                    event_type: event_type.into(),
-                    schema_id,
-                }),
+        let Some((schema_id, datum)) = split_schema_id(value) else {
+            return match self.variant(event_type) {
+                None => Ok(None),
+                Some(_) => Err(DecodeError::NotFramed),
             };
         };
-        let variant = &self.variants[*index];
+        if let Some(reading) = self.by_schema_id.get(&schema_id) {
+            return self.read(reading, event_type, schema_id, datum).map(Some);
+        }
+        if self.variant(event_type).is_none() {
+            return Ok(None);
+        }
+        match self.learned(schema_id) {
+            Some(reading) => self.read(&reading, event_type, schema_id, datum).map(Some),
+            None => Err(DecodeError::UnknownSchema {
+                event_type: event_type.into(),
+                schema_id,
+            }),
+        }
+    }
+
+    fn variant(&self, event_type: &str) -> Option<usize> {
+        self.event_types().position(|known| known == event_type)
+    }
+
+    fn read(
+        &self,
+        reading: &Reading,
+        event_type: &str,
+        schema_id: u32,
+        datum: &[u8],
+    ) -> Result<E, DecodeError> {
+        let variant = &self.variants[reading.variant];
         if variant.event_type != event_type {
             return Err(DecodeError::OtherType {
                 event_type: event_type.into(),
-                schema_id: framed.map_or(0, |(id, _)| id),
+                schema_id,
                 schema_of: variant.event_type.clone(),
             });
         }
-        let malformed = |reason: String| DecodeError::Malformed {
-            event_type: variant.event_type.clone(),
-            reason,
+        let Some(plan) = &reading.plan else {
+            return variant.decode_newest(datum);
         };
-        let mut state = DeserializerState::from_slice(datum, &variant.schema);
-        let event = E::deserialize(Tagged {
-            name: variant.name,
-            content: state.deserializer(),
-        })
-        .map_err(|error| malformed(error.to_string()))?;
-        // Bytes that the schema does not account for: it was written with another one.
-        match state.into_reader().bytes().next() {
-            None => Ok(Some(event)),
-            Some(_) => Err(malformed("bytes are left over".into())),
-        }
+        let mut migrated = Vec::with_capacity(datum.len() + 16);
+        plan.migrate(datum, &mut migrated)
+            .map_err(|error| DecodeError::NotMigrated {
+                event_type: event_type.into(),
+                schema_id,
+                reason: error.to_string(),
+            })?;
+        variant.decode_newest(&migrated)
     }
 }
 
 impl Variant {
-    fn new(
-        name: &'static str,
-        event_type: String,
-        schema_id: u32,
-        text: &str,
-    ) -> Result<Self, CodecError> {
-        let schema = parse_schema(text).map_err(|reason| CodecError::Schema {
+    fn new(name: &'static str, event_type: String, versions: Versions) -> Result<Self, CodecError> {
+        let schema = parse_schema(versions.newest_text()).map_err(|reason| CodecError::Schema {
             event: event_type.clone(),
             reason,
         })?;
         Ok(Self {
             name,
             event_type,
-            schema_id,
+            schema_id: versions.newest_id(),
             schema,
+            older: Older::of(&versions),
+            versions,
         })
+    }
+
+    fn encode_newest<E: Event>(&self, event: &E, into: &mut Vec<u8>) -> Result<(), EncodeError> {
+        let before = into.len();
+        push_frame(self.schema_id, into);
+        let mut config = SerializerConfig::new(&self.schema);
+        let mut state = SerializerState::from_writer(&mut *into, &mut config);
+        if let Err(error) = event.serialize(state.serializer()) {
+            into.truncate(before);
+            return Err(EncodeError::Refused {
+                event_type: self.event_type.clone(),
+                reason: error.to_string(),
+            });
+        }
+        Ok(())
+    }
+
+    fn decode_newest<E: Event>(&self, datum: &[u8]) -> Result<E, DecodeError> {
+        let malformed = |reason: String| DecodeError::Malformed {
+            event_type: self.event_type.clone(),
+            reason,
+        };
+        let mut state = DeserializerState::from_slice(datum, &self.schema);
+        let event = E::deserialize(Tagged {
+            name: self.name,
+            content: state.deserializer(),
+        })
+        .map_err(|error| malformed(error.to_string()))?;
+        // Bytes that the schema does not account for: it was written with another one.
+        match state.into_reader().bytes().next() {
+            None => Ok(event),
+            Some(_) => Err(malformed("bytes are left over".into())),
+        }
     }
 }
 
-/// Full name and schema text of the event's current version.
-fn schema_of<'a>(
+/// Full name and schema files of an event.
+fn schemas_of<'a>(
     contexts: &[&'a ContextSchemas],
     event: &str,
-) -> Result<(String, &'a str), CodecError> {
+) -> Result<(String, &'a [SchemaFile]), CodecError> {
     let mut found = contexts.iter().filter_map(|schemas| {
-        let file = schemas.current(event)?;
-        Some((schemas.full_name(event), &*file.text))
+        let files = schemas.versions(event);
+        (!files.is_empty()).then(|| (schemas.full_name(event), files))
     });
     match (found.next(), found.next()) {
         (Some(only), None) => Ok(only),
@@ -256,6 +378,11 @@ fn drop_string_logical_types(node: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(drop_string_logical_types),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
+}
+
+fn push_frame(schema_id: u32, into: &mut Vec<u8>) {
+    into.push(0);
+    into.extend_from_slice(&schema_id.to_be_bytes());
 }
 
 /// Splits a value into the schema's id and the Avro datum.
@@ -374,6 +501,128 @@ mod tests {
         value.push(0);
         assert!(
             matches!(decode(&value), DecodeError::Malformed { reason, .. } if reason == "bytes are left over")
+        );
+    }
+
+    /// The first version of the ledger's charge, as an old binary has it.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    enum Cents {
+        Charged { cents: i64 },
+    }
+
+    /// The second.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    enum Charges {
+        Charged {
+            amount: Decimal,
+            note: Option<String>,
+        },
+    }
+
+    const CENTS: (&str, &str) = (
+        "Charged.v1.avsc",
+        r#"{"type":"record","namespace":"annals.billing","name":"Charged","fields":[
+            {"name":"cents","type":"long"}]}"#,
+    );
+    const AMOUNT: (&str, &str) = (
+        "Charged.v2.avsc",
+        r#"{"type":"record","namespace":"annals.billing","name":"Charged","fields":[
+            {"name":"amount","type":{"type":"string","logicalType":"decimal"}},
+            {"name":"note","type":["null","string"],"default":null}]}"#,
+    );
+
+    fn versions(rules: &str) -> ContextSchemas {
+        let rules = ("Charged.v2.migration.json", rules);
+        ContextSchemas::load("billing", [CENTS, AMOUNT, rules]).unwrap()
+    }
+
+    const RULES: &str = r#"{
+        "upgrade": { "type": "ANNALS", "operations": [
+            { "op": "rename", "from": "cents", "to": "amount" },
+            { "op": "convert", "field": "amount", "shift": -2 } ] },
+        "downgrade": { "type": "ANNALS", "drops": ["amount", "note"] } }"#;
+
+    fn charge(amount: &str, note: Option<&str>) -> Charges {
+        Charges::Charged {
+            amount: amount.parse().unwrap(),
+            note: note.map(Into::into),
+        }
+    }
+
+    #[test]
+    fn an_older_version_is_read_by_its_rules() {
+        let codec = EventCodec::<Charges>::offline(&[&versions(RULES)]).unwrap();
+        let mut written = Vec::new();
+        let old = ContextSchemas::load("billing", [CENTS]).unwrap();
+        let old = EventCodec::<Cents>::offline(&[&old]).unwrap();
+        let cents = 9_007_199_254_740_993;
+        let event_type = old.encode(&Cents::Charged { cents }, &mut written).unwrap();
+        written[4] = 2; // the newest has id 1, the older comes behind
+        let read = codec.decode(event_type, &written);
+        assert_eq!(read, Ok(Some(charge("90071992547409.93", None))));
+        assert!(matches!(
+            codec.decode(event_type, &written[..5]),
+            Err(DecodeError::NotMigrated { schema_id: 2, .. })
+        ));
+    }
+
+    #[test]
+    fn an_older_version_is_written_only_if_it_holds_the_event() {
+        let codec = EventCodec::<Charges>::offline(&[&versions(RULES)]).unwrap();
+        let encode = |event: &Charges, version: u32| {
+            let mut value = b"before".to_vec();
+            let written = |name: &str| (name == "Charged").then_some(version);
+            let encoded = codec
+                .encode_as(event, written, &mut value)
+                .map(str::to_owned);
+            (encoded, value)
+        };
+        let fits = charge("13.14", None);
+        let (encoded, value) = encode(&fits, 1);
+        assert_eq!(encoded, Ok("annals.billing.Charged".to_owned()));
+        assert_eq!(value[..11], *b"before\0\0\0\0\x02");
+        assert_eq!(
+            codec.decode("annals.billing.Charged", &value[6..]),
+            Ok(Some(fits.clone()))
+        );
+        for (event, lost) in [
+            (charge("13.14", Some("fee")), "note"),
+            (charge("13.140", None), "amount"),
+            (charge("0.001", None), "amount"),
+        ] {
+            let (refused, value) = encode(&event, 1);
+            assert!(
+                matches!(&refused, Err(EncodeError::NotActive { field, version: 1, .. }) if field == lost),
+                "{refused:?}"
+            );
+            assert_eq!(value, b"before");
+            // The newest version holds everything, and so does one that is newer still.
+            assert!(encode(&event, 2).0.is_ok() && encode(&event, 3).0.is_ok());
+        }
+    }
+
+    #[test]
+    fn other_rules_make_another_fingerprint() {
+        let fingerprint = |rules: &str| {
+            let codec = EventCodec::<Charges>::offline(&[&versions(rules)]).unwrap();
+            codec.fingerprint()
+        };
+        assert_eq!(fingerprint(RULES), fingerprint(&RULES.replace("\n", " ")));
+        let mended = RULES.replace("-2", "-3");
+        assert_ne!(fingerprint(RULES), fingerprint(&mended));
+        let codec = EventCodec::<Amounts>::offline(&[&schemas()]).unwrap();
+        assert_ne!(fingerprint(RULES), codec.fingerprint());
+    }
+
+    #[test]
+    fn rules_that_do_not_fit_make_no_codec() {
+        let codec = EventCodec::<Charges>::offline(&[&versions(
+            r#"{"upgrade":{"type":"ANNALS","operations":[]}}"#,
+        )]);
+        let error = codec.unwrap_err();
+        assert!(
+            matches!(error, CodecError::Plan { from: 1, to: 2, .. }),
+            "{error:?}"
         );
     }
 }

@@ -5,6 +5,7 @@
 //! each pair of written and read version ([`Plan`]). Pure: no files, no registry, no clock.
 
 mod action;
+mod attribute;
 mod binary;
 mod compile;
 mod conform;
@@ -27,6 +28,7 @@ mod tests;
 mod types;
 mod value;
 
+pub use attribute::{with_attribute, without_attribute};
 pub use binary::Malformed;
 pub use decimal::{Decimal, Rounding};
 pub use history::{History, HistoryError};
@@ -41,10 +43,10 @@ pub use value::{Record, Value};
 
 use serde::{Deserialize, Serialize};
 
-use fingerprint::fingerprint;
+pub(crate) use fingerprint::fingerprint;
 
 /// The edge between a schema version and the one before.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Migration {
     upgrade: Option<Rule>,
     downgrade: Option<Rule>,
@@ -55,7 +57,7 @@ pub struct Migration {
 }
 
 /// One way over an edge.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", deny_unknown_fields)]
 pub enum Rule {
     #[serde(rename = "ANNALS")]
@@ -71,7 +73,7 @@ pub enum Rule {
 }
 
 /// `<Event>.v<N>.migration.json`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     /// For people.
@@ -83,7 +85,7 @@ struct File {
 }
 
 /// A way back as it is written: its operations may be left to be inverted.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", deny_unknown_fields)]
 enum WrittenDowngrade {
     #[serde(rename = "ANNALS")]

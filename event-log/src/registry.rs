@@ -1,13 +1,19 @@
-//! Asking a Confluent-compatible schema registry for ids.
+//! Asking a Confluent-compatible schema registry for ids, schemas and the rules
+//! that lead from one version to the next.
 //!
-//! Own calls, two of them: `schema_registry_converter` has no look-up of a
-//! schema's id and keeps error answers in its cache (docs/adr/0003).
+//! Own calls: `schema_registry_converter` has no look-up of a schema's id, keeps
+//! error answers in its cache and drops rules (docs/adr/0003).
 
 use std::{fmt, time::Duration};
 
 use reqwest::{Client, RequestBuilder, StatusCode};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
+
+use crate::{
+    migration::{Migration, MigrationError, MigrationRule, with_attribute, without_attribute},
+    schemas::SchemaFile,
+};
 
 /// A registry, by its base address.
 #[derive(Clone, Debug)]
@@ -53,6 +59,13 @@ pub enum RegistryError {
     },
     #[error("failed to set up the HTTP client for the schema registry")]
     Client(#[source] reqwest::Error),
+    #[error("the schema registry has rules of {subject} version {version} that cannot be used")]
+    Rules {
+        subject: String,
+        version: u32,
+        #[source]
+        source: MigrationError,
+    },
 }
 
 impl RegistryError {
@@ -64,14 +77,57 @@ impl RegistryError {
             Self::Refused { code, .. } => {
                 (50_000..60_000).contains(code) || (500..600).contains(code) || *code == 429
             }
-            Self::Unknown { .. } | Self::Client(_) => false,
+            Self::Unknown { .. } | Self::Client(_) | Self::Rules { .. } => false,
         }
     }
+}
+
+/// A version of a subject, and what leads to it from the one before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegisteredVersion {
+    pub version: u32,
+    pub id: u32,
+    /// Without the attribute that a migration may have travelled in.
+    pub schema: String,
+    /// The newest revision.
+    pub migration: Option<Migration>,
+}
+
+/// Where a schema is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct Found {
+    pub id: u32,
+    pub version: u32,
 }
 
 #[derive(Deserialize)]
 struct Registered {
     id: u32,
+}
+
+#[derive(Deserialize)]
+struct Schema {
+    schema: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Version {
+    id: u32,
+    version: u32,
+    schema: String,
+    rule_set: Option<RuleSet>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RuleSet {
+    migration_rules: Option<Vec<MigrationRule>>,
+}
+
+#[derive(Deserialize)]
+struct Revision {
+    revision: u32,
 }
 
 #[derive(Deserialize)]
@@ -104,6 +160,133 @@ impl RegistryClient {
         let url = format!("{}/subjects/{subject}", self.base.0);
         let request = self.http.post(url).json(&json!({ "schema": schema }));
         Ok(self.ask::<Registered>(subject, request).await?.id)
+    }
+
+    /// Id and version of a schema file, also where its migration travels inside of the schema.
+    pub async fn find(&self, subject: &str, file: &SchemaFile) -> Result<Found, RegistryError> {
+        let look_up = async |schema: &str| {
+            let url = format!("{}/subjects/{subject}", self.base.0);
+            let request = self.http.post(url).json(&json!({ "schema": schema }));
+            self.ask::<Found>(subject, request).await
+        };
+        match (look_up(&file.text).await, &file.migration) {
+            (Err(RegistryError::Unknown { .. }), Some(migration)) => {
+                look_up(&with_attribute(&file.text, migration)).await
+            }
+            (found, _) => found,
+        }
+    }
+
+    /// Registers a file with its rules, and answers its id; the same again answers the same.
+    ///
+    /// A registry that does not know revisions of rules may drop rules as well: there they travel
+    /// inside of the schema, too.
+    pub async fn register_file(
+        &self,
+        subject: &str,
+        file: &SchemaFile,
+    ) -> Result<u32, RegistryError> {
+        match self.find(subject, file).await {
+            Ok(found) => return Ok(found.id),
+            Err(RegistryError::Unknown { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        let mut body = json!({ "schema": file.text });
+        if file.version > 1 {
+            // Said even when there are none: a version would inherit those of the one before.
+            let rules = file.migration.as_ref();
+            let rules = rules.map_or_else(Vec::new, |migration| migration.to_rules(file.version));
+            body["ruleSet"] = json!({ "migrationRules": rules });
+        }
+        if let Some(migration) = &file.migration
+            && !self.keeps_revisions(subject).await?
+        {
+            body["schema"] = with_attribute(&file.text, migration).into();
+        }
+        let url = format!("{}/subjects/{subject}/versions", self.base.0);
+        let request = self.http.post(url).json(&body);
+        Ok(self.ask::<Registered>(subject, request).await?.id)
+    }
+
+    /// Whether the registry is one that keeps rules, and every revision of them.
+    async fn keeps_revisions(&self, subject: &str) -> Result<bool, RegistryError> {
+        let revision = self.revision(subject, "latest").await;
+        match revision {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_temporary() => Err(error),
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// All versions of a subject, oldest first, with the newest revision of their rules.
+    pub async fn versions(&self, subject: &str) -> Result<Vec<RegisteredVersion>, RegistryError> {
+        let url = format!("{}/subjects/{subject}/versions", self.base.0);
+        let mut numbers: Vec<u32> = self.ask(subject, self.http.get(url)).await?;
+        numbers.sort_unstable();
+        let mut versions = Vec::with_capacity(numbers.len());
+        for number in numbers {
+            versions.push(self.version(subject, number, number).await?);
+        }
+        Ok(versions)
+    }
+
+    /// One version of a subject. `names` is the version that the rules' names are to carry: the
+    /// number of the schema file, which a foreign registry may have given another.
+    pub async fn version(
+        &self,
+        subject: &str,
+        number: u32,
+        names: u32,
+    ) -> Result<RegisteredVersion, RegistryError> {
+        let url = format!("{}/subjects/{subject}/versions/{number}", self.base.0);
+        let found: Version = self.ask(subject, self.http.get(url)).await?;
+        let unusable = |source| RegistryError::Rules {
+            subject: subject.into(),
+            version: number,
+            source,
+        };
+        let (schema, inside) = without_attribute(&found.schema).map_err(unusable)?;
+        let rules = found.rule_set.and_then(|rules| rules.migration_rules);
+        let beside = Migration::from_rules(&rules.unwrap_or_default(), names).map_err(unusable)?;
+        let migration = match beside {
+            Some(migration) => {
+                let number = number.to_string();
+                let revision = match self.revision(subject, &number).await {
+                    Ok(revision) => revision,
+                    Err(error) if error.is_temporary() => return Err(error),
+                    // Not every registry keeps revisions.
+                    Err(_) => 1,
+                };
+                Some(migration.with_revision(revision))
+            }
+            None => inside,
+        };
+        Ok(RegisteredVersion {
+            version: found.version,
+            id: found.id,
+            schema,
+            migration,
+        })
+    }
+
+    /// The newest revision of a version's rules.
+    async fn revision(&self, subject: &str, version: &str) -> Result<u32, RegistryError> {
+        let url = format!(
+            "{}/subjects/{subject}/versions/{version}/rules",
+            self.base.0
+        );
+        let revisions: Vec<Revision> = self.ask(subject, self.http.get(url)).await?;
+        Ok(revisions.last().map_or(1, |newest| newest.revision))
+    }
+
+    /// The schema that an id stands for.
+    pub async fn schema_of_id(&self, id: u32) -> Result<String, RegistryError> {
+        let url = format!("{}/schemas/ids/{id}", self.base.0);
+        let request = self.http.get(url);
+        Ok(self
+            .ask::<Schema>(&format!("schema {id}"), request)
+            .await?
+            .schema)
     }
 
     async fn ask<T: DeserializeOwned>(

@@ -61,8 +61,10 @@ impl History {
     /// Checks the edge that leads to this version, both ways; plain resolution has no findings.
     pub fn check(&self, version: u32) -> Result<Report, HistoryError> {
         let missing = HistoryError::NoSuchVersion;
-        let newer = self.version(version).ok_or(missing(version))?;
-        let older = self.version(version - 1).ok_or(missing(version - 1))?;
+        let newer = self.version(version).ok_or_else(|| missing(version))?;
+        let older = self
+            .version(version - 1)
+            .ok_or_else(|| missing(version - 1))?;
         Ok(match &newer.migration {
             Some(migration) => migration.check(&older.schema, &newer.schema),
             None => Report::default(),
@@ -72,8 +74,8 @@ impl History {
     /// The way from one version to another, up or down, over every version between.
     pub fn plan(&self, from: u32, to: u32) -> Result<Plan, HistoryError> {
         let missing = HistoryError::NoSuchVersion;
-        let writer = self.schema(from).ok_or(missing(from))?;
-        self.schema(to).ok_or(missing(to))?;
+        let writer = self.schema(from).ok_or_else(|| missing(from))?;
+        self.schema(to).ok_or_else(|| missing(to))?;
         let upward = (from + 1..=to).map(|version| (version, version, Direction::Upgrade));
         let downward = (to..from)
             .rev()
@@ -81,7 +83,7 @@ impl History {
         let mut steps = Vec::new();
         for (edge, to, direction) in upward.chain(downward) {
             let migration = self.migration(edge);
-            let reader = self.schema(to).ok_or(missing(to))?;
+            let reader = self.schema(to).ok_or_else(|| missing(to))?;
             steps.push(Step {
                 rule: migration.and_then(|migration| migration.rule(direction)),
                 direction,

@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use super::{decimal::Rounding, path::Path, split::Parts};
 
 /// One small change of a record, done in the order in which they stand.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Operation {
     /// A value moves; records on the way are made.

@@ -60,6 +60,16 @@ pub enum MigrateError {
     Expression(String),
 }
 
+impl MigrateError {
+    /// The field that stands in the way; empty when it is the whole event.
+    pub fn field(&self) -> String {
+        match self {
+            Self::Field { field, .. } => field.clone(),
+            Self::Malformed(_) | Self::Expression(_) => String::new(),
+        }
+    }
+}
+
 impl Plan {
     /// Compiles the way from a written schema over each step to the last one's.
     ///

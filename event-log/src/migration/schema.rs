@@ -16,7 +16,7 @@ pub struct Schema {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct NodeId(u32);
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Node {
     pub kind: Kind,
     /// Of what stands on an int, a long, a string, bytes or a fixed; a `decimal` on the latter two
@@ -24,7 +24,7 @@ pub(crate) struct Node {
     pub logical: Option<Arc<str>>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Kind {
     Null,
     Boolean,
@@ -58,7 +58,7 @@ pub(crate) enum Kind {
     },
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Field {
     pub name: Arc<str>,
     pub node: NodeId,
@@ -203,11 +203,11 @@ impl fmt::Debug for Schema {
     }
 }
 
-/// Two schemas are the same when their JSON is, whatever blanks are in it.
+/// Two schemas are the same when their types, names and defaults are, however they are written
+/// down: registries write them in their own way.
 impl PartialEq for Schema {
     fn eq(&self, other: &Self) -> bool {
-        let json = |text: &str| serde_json::from_str::<Json>(text).ok();
-        self.text == other.text || json(&self.text) == json(&other.text)
+        self.nodes == other.nodes
     }
 }
 
