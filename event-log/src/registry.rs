@@ -64,7 +64,7 @@ pub enum RegistryError {
         subject: String,
         version: u32,
         #[source]
-        source: MigrationError,
+        source: Box<MigrationError>,
     },
 }
 
@@ -243,7 +243,7 @@ impl RegistryClient {
         let unusable = |source| RegistryError::Rules {
             subject: subject.into(),
             version: number,
-            source,
+            source: Box::new(source),
         };
         let (schema, inside) = without_attribute(&found.schema).map_err(unusable)?;
         let rules = found.rule_set.and_then(|rules| rules.migration_rules);

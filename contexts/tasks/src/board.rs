@@ -19,7 +19,7 @@ pub(crate) struct TaskBoard;
 
 impl ReadModel for TaskBoard {
     const NAME: &'static str = "task-board";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const CONTEXTS: &'static [&'static str] = &["tasks"];
     const TABLES: &'static str = "
         create table tasks (
@@ -27,6 +27,7 @@ impl ReadModel for TaskBoard {
             id           text not null,
             version      bigint not null,
             title        text not null default '',
+            jira_id      text,
             description  text not null default '',
             created_by   text not null default '',
             created_at   timestamptz,
@@ -85,6 +86,7 @@ struct HistoryRows {
 struct Changed {
     version: i64,
     title: String,
+    jira_id: Option<String>,
     description: String,
     created_by: String,
     created_at: Option<DateTime<Utc>>,
@@ -103,14 +105,17 @@ impl Happenings {
         let data = match &recorded.event {
             TaskEvent::TaskCreated {
                 title,
+                jira_id,
+                typed_title: _,
                 description,
                 status: _,
             } => {
                 task.title.clone_from(title);
+                task.jira_id.clone_from(jira_id);
                 task.description.clone_from(description);
                 task.created_by.clone_from(&actor);
                 task.created_at = Some(envelope.time);
-                json!({ "title": title, "description": description })
+                json!({ "title": title, "jira_id": jira_id, "description": description })
             }
             TaskEvent::TaskAssigned { assignee } => {
                 task.assignee = Some(assignee.as_str().to_owned());
@@ -156,12 +161,14 @@ impl Happenings {
             tasks.iter().map(time).collect()
         };
         let versions: Vec<_> = tasks.iter().map(|task| task.version).collect();
+        let jira_ids: Vec<_> = tasks.iter().map(|task| task.jira_id.clone()).collect();
         let assignees: Vec<_> = tasks.iter().map(|task| task.assignee.clone()).collect();
         sqlx::query(
-            "insert into tasks (tenant, id, version, title, description, created_by, created_at,
-                                assignee, completed_at)
+            "insert into tasks (tenant, id, version, title, jira_id, description, created_by,
+                                created_at, assignee, completed_at)
              select * from unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[],
-                                  $6::text[], $7::timestamptz[], $8::text[], $9::timestamptz[])
+                                  $6::text[], $7::text[], $8::timestamptz[], $9::text[],
+                                  $10::timestamptz[])
              on conflict (tenant, id) do update set
                 version = excluded.version,
                 assignee = coalesce(excluded.assignee, tasks.assignee),
@@ -171,6 +178,7 @@ impl Happenings {
         .bind(ids)
         .bind(versions)
         .bind(texts(|task| &task.title))
+        .bind(jira_ids)
         .bind(texts(|task| &task.description))
         .bind(texts(|task| &task.created_by))
         .bind(times(|task| task.created_at))
@@ -196,6 +204,9 @@ struct TaskRow {
     /// Of the task's stream; what `If-Match` of the next command may name.
     version: i64,
     title: String,
+    /// Its id in a tracker.
+    #[schema(example = "AVRO-12")]
+    jira_id: Option<String>,
     description: String,
     /// `open` or `done`.
     #[schema(example = "open")]
@@ -219,7 +230,7 @@ impl Listed for TaskRow {
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct TaskFilter {
-    /// Only titles that contain this text, in any case.
+    /// Only titles or tracker's ids that contain this text, in any case.
     title: Option<String>,
     /// `open`, `done`, or both when left out.
     status: Option<Status>,
@@ -280,12 +291,13 @@ async fn select_tasks(
     let (after_time, after_id) = page.after.clone().unzip();
     let rows = snapshot
         .query_as(
-            "select id, version, title, description, assignee, created_by, created_at, completed_at,
+            "select id, version, title, jira_id, description, assignee, created_by, created_at, completed_at,
                     case when completed_at is null then 'open' else 'done' end as status
                from tasks
               where tenant = $1
                 and created_at is not null
-                and ($2::text is null or position(lower($2) in lower(title)) > 0)
+                and ($2::text is null or position(lower($2) in lower(title)) > 0
+                                      or position(lower($2) in lower(jira_id)) > 0)
                 and ($3::bool is null or (completed_at is not null) = $3)
                 and ($4::text is null or assignee = $4)
                 and ($5::timestamptz is null or created_at < $5 or (created_at = $5 and id > $6))
@@ -342,7 +354,7 @@ async fn show_task(
     let mut snapshot = reader.snapshot().await?;
     let task: TaskRow = snapshot
         .query_as(
-            "select id, version, title, description, assignee, created_by, created_at, completed_at,
+            "select id, version, title, jira_id, description, assignee, created_by, created_at, completed_at,
                     case when completed_at is null then 'open' else 'done' end as status
                from tasks where tenant = $1 and id = $2 and created_at is not null",
         )

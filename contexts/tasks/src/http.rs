@@ -6,7 +6,7 @@ use annals::http::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Description, Task, TaskCommand, TaskStatus, Title, UserId};
+use crate::{Description, JiraId, Task, TaskCommand, TaskStatus, Title, UserId};
 
 const ASSIGNERS: &[&str] = &["manager", "admin"];
 
@@ -21,9 +21,12 @@ pub(crate) fn commands() -> OpenApiRouter<Commands> {
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct CreateTask {
-    /// 1–2,000 characters, as typed; no control characters.
-    #[schema(example = "AVRO-12: Sort the records")]
+    /// 1–2,000 characters; no control characters, no brackets.
+    #[schema(example = "Sort the records")]
     title: String,
+    /// Its id in a tracker: a project of letters and digits, `-`, a number.
+    #[schema(example = "AVRO-12")]
+    jira_id: Option<String>,
     /// Up to 20,000 characters.
     #[serde(default)]
     description: String,
@@ -43,6 +46,7 @@ struct CreateTask {
     responses(
         (status = 201, description = "The task was created", body = AcceptedBody),
         (status = 403, description = "`role-required`: an assignee was named"),
+        (status = 409, description = "`brackets-in-title`: a tracker's id has a field of its own"),
     ),
 )]
 async fn create_task(
@@ -51,6 +55,7 @@ async fn create_task(
 ) -> Result<Accepted, Problem> {
     let CreateTask {
         title,
+        jira_id,
         description,
         assignee,
     } = &request.body;
@@ -59,6 +64,10 @@ async fn create_task(
     }
     let command = TaskCommand::Create {
         title: field("title", Title::parse(title))?,
+        jira_id: jira_id
+            .as_deref()
+            .map(|id| field("jira_id", JiraId::parse(id)))
+            .transpose()?,
         description: field("description", Description::parse(description))?,
         assignee: assignee
             .as_deref()

@@ -2,6 +2,7 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 mod task;
+mod typed;
 mod values;
 
 #[cfg(feature = "runtime")]
@@ -10,7 +11,8 @@ mod board;
 mod http;
 
 pub use task::{Task, TaskCommand, TaskEvent, TaskRejection, TaskStatus};
-pub use values::{Description, Title, UserId};
+pub use typed::TypedTitle;
+pub use values::{Description, JiraId, Title, UserId};
 
 /// Everything of this context, for `annals::App`.
 #[cfg(feature = "runtime")]

@@ -3,7 +3,7 @@
 use kernel::{Decider, Ground, Meta};
 use serde::{Deserialize, Serialize};
 
-use crate::{Description, Title, UserId};
+use crate::{Description, JiraId, Title, TypedTitle, UserId};
 
 /// A task as its rules see it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +20,7 @@ pub enum Task {
 pub enum TaskCommand {
     Create {
         title: Title,
+        jira_id: Option<JiraId>,
         description: Description,
         assignee: Option<UserId>,
     },
@@ -32,8 +33,11 @@ pub enum TaskCommand {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TaskEvent {
     TaskCreated {
-        /// As it was typed, a tracker's id in it or not.
+        /// Without a tracker's id, but as it was typed where nobody could tell.
         title: String,
+        jira_id: Option<String>,
+        /// Where the two above do not give it back: of the first version alone.
+        typed_title: Option<String>,
         description: String,
         status: TaskStatus,
     },
@@ -59,6 +63,8 @@ pub enum TaskRejection {
     NoSuchTask,
     #[error("a task with this id exists already")]
     TaskExists,
+    #[error("a title has no brackets: a tracker's id has a field of its own")]
+    BracketsInTitle,
     #[error("only the task's assignee may complete it")]
     NotTheAssignee,
     #[error("the task is completed already")]
@@ -74,16 +80,35 @@ impl Decider for Task {
     fn decide(&self, command: &TaskCommand, meta: &Meta) -> Result<Vec<TaskEvent>, TaskRejection> {
         use {TaskCommand::*, TaskEvent::*, TaskRejection::*};
         match (self, command) {
+            (Task::Unknown, Create { title, .. })
+                if title.has_brackets() && meta.writes("TaskCreated", 2) =>
+            {
+                Err(BracketsInTitle)
+            }
             (
                 Task::Unknown,
                 Create {
                     title,
+                    jira_id,
                     description,
                     assignee,
                 },
             ) => {
+                let title = title.as_str();
+                let given = TypedTitle {
+                    jira_id: jira_id.as_ref().map(JiraId::as_str),
+                    title,
+                    typed: None,
+                };
+                // The first version has the id in the title, and is read so.
+                let parts = match given.jira_id.is_some() || meta.writes("TaskCreated", 2) {
+                    true => given,
+                    false => TypedTitle::of(title),
+                };
                 let created = TaskCreated {
-                    title: title.as_str().to_owned(),
+                    title: parts.title.to_owned(),
+                    jira_id: parts.jira_id.map(str::to_owned),
+                    typed_title: parts.typed.map(str::to_owned),
                     description: description.as_str().to_owned(),
                     status: TaskStatus::Open,
                 };
@@ -143,6 +168,7 @@ impl kernel::Rejection for TaskRejection {
             Self::TaskExists => "task-exists",
             Self::NotTheAssignee => "not-the-assignee",
             Self::AlreadyCompleted => "already-completed",
+            Self::BracketsInTitle => "brackets-in-title",
         }
     }
 
@@ -150,7 +176,7 @@ impl kernel::Rejection for TaskRejection {
         match self {
             Self::NoSuchTask => Ground::Missing,
             Self::NotTheAssignee => Ground::Forbidden,
-            Self::TaskExists | Self::AlreadyCompleted => Ground::Rule,
+            Self::TaskExists | Self::AlreadyCompleted | Self::BracketsInTitle => Ground::Rule,
         }
     }
 }
@@ -167,7 +193,9 @@ mod tests {
 
     fn created() -> TaskEvent {
         TaskEvent::TaskCreated {
-            title: "[AVRO-12] - Sort the records".into(),
+            title: "Sort the records".into(),
+            jira_id: Some("AVRO-12".into()),
+            typed_title: None,
             description: "".into(),
             status: TaskStatus::Open,
         }
@@ -185,7 +213,8 @@ mod tests {
 
     fn create(assignee: Option<&str>) -> TaskCommand {
         TaskCommand::Create {
-            title: Title::parse("[AVRO-12] - Sort the records").unwrap(),
+            title: Title::parse("Sort the records").unwrap(),
+            jira_id: Some(JiraId::parse("AVRO-12").unwrap()),
             description: Description::default(),
             assignee: assignee.map(user),
         }
@@ -200,8 +229,45 @@ mod tests {
     }
 
     #[test]
-    fn a_new_task_keeps_its_title_as_typed_and_is_unassigned() {
+    fn a_new_task_has_a_title_and_perhaps_a_trackers_id_and_is_unassigned() {
         task([]).when(create(None)).then([created()]);
+    }
+
+    fn typed(title: &str) -> TaskCommand {
+        TaskCommand::Create {
+            title: Title::parse(title).unwrap(),
+            jira_id: None,
+            description: Description::default(),
+            assignee: None,
+        }
+    }
+
+    #[test]
+    fn a_new_title_has_no_brackets() {
+        for title in ["[AVRO-12] - Sort the records", "Sort [the] records", "a]"] {
+            task([])
+                .when(typed(title))
+                .then_rejected(TaskRejection::BracketsInTitle);
+        }
+    }
+
+    #[test]
+    fn while_the_first_version_is_written_a_title_is_taken_as_it_was_before() {
+        let of = |title: &str, jira_id: Option<&str>, typed: Option<&str>| TaskEvent::TaskCreated {
+            title: title.into(),
+            jira_id: jira_id.map(Into::into),
+            typed_title: typed.map(Into::into),
+            description: String::new(),
+            status: TaskStatus::Open,
+        };
+        let before = |title: &str, expected| {
+            let given = task([]).writing("TaskCreated", 1);
+            given.when(typed(title)).then([expected]);
+        };
+        let brackets = "[AVRO-12] - Sort";
+        before(brackets, of("Sort", Some("AVRO-12"), Some(brackets)));
+        before("AVRO-12: Sort", of("Sort", Some("AVRO-12"), None));
+        before("Sort [it]", of("Sort [it]", None, None));
     }
 
     #[test]

@@ -5,9 +5,16 @@ use std::fmt;
 use kernel::{Actor, Malformed};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
+use crate::typed::split_id;
+
 /// A task's title as typed: 1–2,000 characters, no control characters, not only blanks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Title(String);
+
+/// A task's id in a tracker, such as `AVRO-12`: letters and digits, a letter first, `-`, digits;
+/// up to 64 characters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct JiraId(String);
 
 /// More about a task: up to 20,000 characters; line breaks and tabs, no other control characters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -29,6 +36,23 @@ impl Title {
             return Err(Malformed("contains a control character"));
         }
         Ok(Self(text.to_owned()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn has_brackets(&self) -> bool {
+        self.0.contains(['[', ']'])
+    }
+}
+
+impl JiraId {
+    pub fn parse(text: &str) -> Result<Self, Malformed> {
+        match split_id(text) {
+            Some((_, "")) if text.len() <= 64 => Ok(Self(text.to_owned())),
+            _ => Err(Malformed("is not a tracker's id such as AVRO-12")),
+        }
     }
 
     pub fn as_str(&self) -> &str {
@@ -87,7 +111,7 @@ macro_rules! parse_when_deserialized {
     )*};
 }
 
-parse_when_deserialized!(Title, Description, UserId);
+parse_when_deserialized!(Title, JiraId, Description, UserId);
 
 #[cfg(test)]
 mod tests {
@@ -105,6 +129,17 @@ mod tests {
         let long = "x".repeat(2_001);
         for text in ["", "   ", "a\nb", "a\u{0}b", "a\u{85}b", &long] {
             assert!(Title::parse(text).is_err(), "{text:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn a_trackers_id_is_a_project_and_a_number() {
+        assert_eq!(JiraId::parse("AVRO-12").unwrap().as_str(), "AVRO-12");
+        let long = format!("A-{}", "1".repeat(63));
+        for text in [
+            "", "AVRO", "AVRO-", "-12", "AVRO-12 ", "[A-1]", "1A-1", &long,
+        ] {
+            assert!(JiraId::parse(text).is_err(), "{text:?} was accepted");
         }
     }
 

@@ -14,6 +14,8 @@ async fn postgres() -> PgPool {
 fn created(title: &str) -> TaskEvent {
     TaskEvent::TaskCreated {
         title: title.into(),
+        jira_id: None,
+        typed_title: None,
         description: "all of it".into(),
         status: TaskStatus::Open,
     }
@@ -74,7 +76,7 @@ async fn a_task_has_all_of_its_history() {
             "select version, event, data from history where id = '1' order by version",
             json!([
                 { "version": 1, "event": "TaskCreated",
-                  "data": { "title": "Sort the records", "description": "all of it" } },
+                  "data": { "title": "Sort the records", "jira_id": null, "description": "all of it" } },
                 { "version": 2, "event": "TaskAssigned", "data": { "assignee": "ada" } },
                 { "version": 3, "event": "TaskCompleted", "data": { "completed_by": "ada" } },
             ]),

@@ -20,30 +20,27 @@ struct Written {
 
 /// The events that a version leaves behind.
 fn samples() -> Vec<TaskEvent> {
-    let titles = [
-        "AVRO-12: Sort the records",
-        "[AVRO-12] - Sort the records",
-        "[AVRO-12] Sort the [other] records",
-        "avro-12. Sort — Ä 🦜",
-        "AVRO-12 — Sort the records",
-        "AVRO-12, AVRO-13: Sort the records",
-        "Sort the records of AVRO-12",
-        "  padded  ",
-        "",
+    let created = |title: &str, jira_id: Option<&str>, typed_title: Option<&str>, status| {
+        TaskEvent::TaskCreated {
+            title: title.into(),
+            jira_id: jira_id.map(Into::into),
+            typed_title: typed_title.map(Into::into),
+            description: "all of them\n\ttwice".into(),
+            status,
+        }
+    };
+    let mut samples = vec![
+        created("Sort the records", None, None, TaskStatus::Open),
+        created("Sort the records", Some("AVRO-12"), None, TaskStatus::Open),
+        created(
+            "Sort — Ä 🦜",
+            Some("avro-12"),
+            Some("avro-12. Sort — Ä 🦜"),
+            TaskStatus::Open,
+        ),
+        created("Done already", None, None, TaskStatus::Closed),
     ];
-    let created = |title: &str| TaskEvent::TaskCreated {
-        title: title.into(),
-        description: "all of them\n\ttwice".into(),
-        status: TaskStatus::Open,
-    };
-    let closed = TaskEvent::TaskCreated {
-        title: "Done already".into(),
-        description: String::new(),
-        status: TaskStatus::Closed,
-    };
     let user = |name: &str| UserId::parse(name).unwrap();
-    let mut samples: Vec<_> = titles.into_iter().map(created).collect();
-    samples.push(closed);
     samples.push(TaskEvent::TaskAssigned {
         assignee: user("polly"),
     });
