@@ -90,7 +90,7 @@ enum AppError {
     #[error(transparent)]
     Stack(#[from] dev_stack::StackError),
     #[error(transparent)]
-    Schema(#[from] SchemaError),
+    Schema(#[from] Box<SchemaError>),
     #[error(transparent)]
     Shards(#[from] ShardsError),
     #[error(transparent)]
@@ -169,7 +169,10 @@ impl App {
             }
             Verb::Replay(verb) => Ok(replay::perform(&settings, &contexts, verb, println).await?),
             Verb::Down { wipe: _ } => Ok(dev_stack::wipe(&settings.data)?),
-            Verb::Schema(verb) => Ok(schema::perform(&settings, &contexts, verb, println).await?),
+            Verb::Schema(verb) => {
+                let performed = schema::perform(&settings, &contexts, verb, println).await;
+                Ok(performed.map_err(Box::new)?)
+            }
             Verb::Up { demo, once } => {
                 if demo && settings.log.filter == LogConfig::default().filter {
                     settings.log.filter = BESIDE_A_STORY.into();

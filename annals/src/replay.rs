@@ -1,8 +1,8 @@
 //! `annals replay`: looking at the log, and building read models from it again.
 
 pub(crate) mod kinds;
-mod log;
-mod meter;
+pub(crate) mod log;
+pub(crate) mod meter;
 mod rebuild;
 mod show;
 mod tail;

@@ -5,37 +5,53 @@
 //! and `apply` bring them into the registry; `status`, `history`, `rollback`, `export` and `import`
 //! look after what is there. What each ends with is in docs/schema-cli.md.
 
+mod applying;
 mod bridge;
 mod check;
 mod diff;
+mod draft;
 mod files;
 mod finding;
 mod graph;
 mod history;
 mod lint;
 mod outline;
+mod plan;
+mod prover;
 mod registering;
 mod registry;
 mod released;
 mod report;
+mod rollback;
+mod scan;
+mod standing;
+mod status;
 mod transfer;
+mod verify;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, str::FromStr, sync::Arc};
 
-use event_log::registry::RegistryError;
+use event_log::{
+    control::{ControlError, ControlLog},
+    migration::{self, HistoryError},
+    registry::RegistryError,
+};
 use schema_registry::avro::InvalidSchema;
 use serde::Serialize;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::{
     activate::{ActivateArgs, ActivateError, activate},
+    announcing::{Announcement, announcements},
     context::Context,
+    replay::log::Log,
     settings::{Settings, SettingsError},
 };
 use files::{Files, FilesError, Source};
-use outline::Outline;
 pub(crate) use registering::register;
 pub(crate) use registry::Registry;
 use released::{LOCK, Lock};
+use scan::ScanError;
 use transfer::ImportError;
 
 #[derive(Clone, Debug, clap::Subcommand)]
@@ -66,6 +82,17 @@ pub(crate) enum SchemaVerb {
         #[command(flatten)]
         source: Source,
     },
+    /// Make the next version of an event from a copy of its newest; then, when that was changed, a
+    /// draft of the rule that leads to it
+    New {
+        /// Such as TaskCreated
+        event: String,
+        /// Draft the rule anew
+        #[arg(long)]
+        overwrite: bool,
+        #[command(flatten)]
+        source: Source,
+    },
     /// Note every schema file in released.lock: from then on it must not change
     Release {
         #[command(flatten)]
@@ -80,6 +107,59 @@ pub(crate) enum SchemaVerb {
     },
     /// Have an event written in another version from now on, once everybody who is there reads it
     Activate(ActivateArgs),
+    /// Say what would be registered, who can read it, what comes after what, and what is for good
+    Plan {
+        /// Where to keep the plan for `apply`
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Read every stored event by the files' rules, and back: how many come through, which do not
+    Verify {
+        /// Where to keep the report for `apply`
+        #[arg(long, value_name = "FILE")]
+        report: Option<PathBuf>,
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Do exactly what a plan says, unless anything has moved since
+    Apply {
+        /// What `plan --out` wrote
+        plan: PathBuf,
+        /// What `verify --report` wrote; what was appended since is verified before anything is done
+        #[arg(long, value_name = "FILE")]
+        verified: Option<PathBuf>,
+        /// Apply rules that no stored event was read by
+        #[arg(long, conflicts_with = "verified")]
+        unverified: bool,
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Show which versions the log has, who reads and writes which, and which may be retired
+    Status {
+        /// Leave the log out, which takes its time to count
+        #[arg(long)]
+        no_log: bool,
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Make an earlier revision of a version's rules the newest again; nothing is deleted
+    Rollback {
+        /// Such as TaskCreated
+        event: String,
+        /// The version whose rules are meant; the newest unless named
+        #[arg(long)]
+        version: Option<u32>,
+        /// The revision to go back to; the one before the newest unless named
+        #[arg(long)]
+        to: Option<u32>,
+        /// Why; kept in the history
+        #[arg(long)]
+        reason: Option<String>,
+        #[command(flatten)]
+        source: Source,
+    },
     /// Show what the registry has of an event: versions, ids, and the revisions of their rules
     History {
         /// Such as TaskCreated
@@ -146,10 +226,68 @@ pub(crate) enum SchemaError {
     },
     #[error("{event} has one version only: make the next with `annals schema new {event}`")]
     OneVersion { event: String },
+    #[error(
+        "{file} is not released: change it as it is, or release it first with `annals schema release`"
+    )]
+    NotReleased { file: String },
+    #[error("{} is there already: draft it anew with --overwrite", path.display())]
+    RuleExists { path: PathBuf },
     #[error("the registry has no {subject}: see `annals schema plan`")]
     NotRegistered { subject: String },
+    #[error("{file} is not usable Avro")]
+    Unusable {
+        file: String,
+        #[source]
+        source: migration::SchemaError,
+    },
+    #[error("the versions do not follow one another")]
+    History(#[source] HistoryError),
+    #[error("{event} v{newest} cannot read v{version}: see `annals schema check`")]
+    Unreadable {
+        event: String,
+        version: u32,
+        newest: u32,
+        #[source]
+        source: HistoryError,
+    },
+    #[error("failed to read the log")]
+    Scan(#[from] ScanError),
+    #[error("the address of Postgres is not valid")]
+    Address(#[source] sqlx::Error),
+    #[error("failed to ask who reads and writes what")]
+    Announcements(#[source] sqlx::Error),
+    #[error("failed to ask which versions are active")]
+    Control(#[from] ControlError),
+    #[error(
+        "{subject} became version {newest} instead of {version}: somebody else registers, too; plan again"
+    )]
+    OtherVersion {
+        subject: String,
+        version: u32,
+        newest: u32,
+    },
+    #[error("the registry keeps no revisions of rules for {subject} v{version}")]
+    NoRevisions { subject: String, version: u32 },
+    #[error(
+        "there is no such earlier revision of the rules of {subject} v{version}; the newest is {newest}: see `annals schema history`"
+    )]
+    NoRevision {
+        subject: String,
+        version: u32,
+        newest: u32,
+    },
     #[error("{0} errors: see above what to do about each")]
     Found(usize),
+    #[error("it cannot be done: {0}")]
+    InTheWay(String),
+    #[error("{failed} of {all} stored events do not come through: nothing was changed")]
+    NotSound { failed: u64, all: u64 },
+    #[error(
+        "rules are new and nobody has read the log by them: run `annals schema verify --report FILE`, then `apply --verified FILE`"
+    )]
+    NotVerified,
+    #[error("something has moved since it was planned, and nothing was changed: {0}; plan again")]
+    Moved(String),
 }
 
 impl SchemaError {
@@ -203,6 +341,17 @@ pub(crate) async fn perform(
             print(&shown(source.json, &checked, check::Checked::text));
             checked.verdict()
         }
+        SchemaVerb::New {
+            event,
+            overwrite,
+            source,
+        } => {
+            let files = Files::load(&source, contexts)?;
+            let lock = Lock::read(files.folder()?)?;
+            let drafted = draft::next(&files, files.event(&event)?, &lock, overwrite)?;
+            print(&shown(source.json, &drafted, draft::Drafted::text));
+            Ok(())
+        }
         SchemaVerb::Release { source } => {
             let files = Files::load(&source, contexts)?;
             let mut lock = Lock::read(files.folder()?)?;
@@ -229,6 +378,81 @@ pub(crate) async fn perform(
                 print(&refusal);
             }
             print(&activated?);
+            Ok(())
+        }
+        SchemaVerb::Plan { out, source } => {
+            let files = Files::load(&source, contexts)?;
+            let plan = plan::plan(&reach(settings)?, &files).await?;
+            let obstacles = plan.obstacles.join("; ");
+            if let Some(out) = out {
+                write(&out, &to_json(&plan))?;
+            }
+            let planned = plan::Planned::new(plan, &files, members(settings).await?)?;
+            print(&shown(source.json, &planned, plan::Planned::text));
+            match obstacles.is_empty() {
+                true => Ok(()),
+                false => Err(SchemaError::InTheWay(obstacles)),
+            }
+        }
+        SchemaVerb::Verify { report, source } => {
+            let files = Files::load(&source, contexts)?;
+            let plan = plan::plan(&reach(settings)?, &files).await?;
+            let found = verify(settings, &files, &plan, None).await?;
+            if let Some(report) = report {
+                write(&report, &to_json(&found))?;
+            }
+            print(&shown(source.json, &found, verify::Report::text));
+            found.verdict()
+        }
+        SchemaVerb::Apply {
+            plan,
+            verified,
+            unverified,
+            source,
+        } => {
+            let files = Files::load(&source, contexts)?;
+            let plan: plan::Plan = read_json(&plan)?;
+            let registry = reach(settings)?;
+            applying::unmoved(&registry, &files, &plan).await?;
+            match verified {
+                Some(report) => {
+                    let report: verify::Report = read_json(&report)?;
+                    report.verdict()?;
+                    if report.plan != plan.fingerprint {
+                        return Err(SchemaError::Moved(
+                            "what was verified is another plan".into(),
+                        ));
+                    }
+                    verify(settings, &files, &plan, Some(&report))
+                        .await?
+                        .verdict()?;
+                }
+                None if plan.needs_proof() && !unverified => return Err(SchemaError::NotVerified),
+                None => {}
+            }
+            let applied = applying::apply(&registry, &files, &plan).await?;
+            print(&shown(source.json, &applied, applying::Applied::text));
+            Ok(())
+        }
+        SchemaVerb::Status { no_log, source } => {
+            let files = Files::load(&source, contexts)?;
+            let status = status(settings, &files, no_log).await?;
+            print(&shown(source.json, &status, status::Status::text));
+            Ok(())
+        }
+        SchemaVerb::Rollback {
+            event,
+            version,
+            to,
+            reason,
+            source,
+        } => {
+            let files = Files::load(&source, contexts)?;
+            let event = files.event(&event)?;
+            let version = version.unwrap_or_else(|| event.newest().version);
+            let (registry, reason) = (reach(settings)?, reason.as_deref());
+            let back = rollback::rollback(&registry, &event.subject, version, to, reason).await?;
+            print(&shown(source.json, &back, rollback::RolledBack::text));
             Ok(())
         }
         SchemaVerb::History { event, source } => {
@@ -269,6 +493,90 @@ fn reach(settings: &Settings) -> Result<Registry, SchemaError> {
     Ok(Registry::new(settings.registry()?)?)
 }
 
+fn log(settings: &Settings) -> Result<Log, SettingsError> {
+    Ok(Log {
+        cluster: settings.kafka()?,
+        generation: settings.generation(),
+    })
+}
+
+/// The whole log, or what came after a report.
+async fn verify(
+    settings: &Settings,
+    files: &Files,
+    plan: &plan::Plan,
+    after: Option<&verify::Report>,
+) -> Result<verify::Report, SchemaError> {
+    let provers = Arc::new(prover::Provers::new(files, &plan.events)?);
+    let log = log(settings)?;
+    let mut parts = scan::parts(&log, &files.contexts()).await?;
+    if let Some(report) = after {
+        for part in &mut parts {
+            part.from = report.end(part);
+            if part.from > part.end {
+                return Err(SchemaError::Moved(format!(
+                    "{} partition {} ended at {}, and ends at {} now: it is another log",
+                    part.topic, part.partition, part.from, part.end
+                )));
+            }
+        }
+    }
+    Ok(verify::verify(&log.cluster, parts, provers, &plan.fingerprint).await?)
+}
+
+async fn status(
+    settings: &Settings,
+    files: &Files,
+    no_log: bool,
+) -> Result<status::Status, SchemaError> {
+    let registry = reach(settings)?;
+    let mut events = Vec::new();
+    for event in &files.events {
+        events.push((event, standing::standing(&registry, event).await?));
+    }
+    let log = log(settings)?;
+    let stored = match no_log {
+        true => None,
+        false => {
+            let parts = scan::parts(&log, &files.contexts()).await?;
+            let counted = scan::scan(&log.cluster, parts, "counting", |_| {
+                status::Stored::default()
+            });
+            let mut sum = status::Stored::default();
+            counted.await?.into_iter().for_each(|(_, it)| sum.add(it));
+            Some(sum)
+        }
+    };
+    let control = ControlLog::new(&log.cluster, &log.generation);
+    let active = control.catch_up_if_there().await?;
+    let members = members(settings).await?;
+    Ok(status::Status::new(
+        &events,
+        stored.as_ref(),
+        &active,
+        &members,
+    ))
+}
+
+/// Who says what they read and write; nobody where there is no Postgres, or no table yet.
+async fn members(settings: &Settings) -> Result<Vec<Announcement>, SchemaError> {
+    const NO_SUCH_TABLE: &str = "42P01";
+    let Some(address) = &settings.postgres else {
+        return Ok(Vec::new());
+    };
+    let options = PgConnectOptions::from_str(address.expose()).map_err(SchemaError::Address)?;
+    let pool = PgPoolOptions::new()
+        .max_connections(1)
+        .connect_lazy_with(options);
+    match announcements(&pool, &settings.generation).await {
+        Ok(members) => Ok(members),
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(NO_SUCH_TABLE) => {
+            Ok(Vec::new())
+        }
+        Err(error) => Err(SchemaError::Announcements(error)),
+    }
+}
+
 /// What is released; nothing is in the files of a binary, which were checked when it was built.
 fn lock(files: &Files) -> Result<Lock, FilesError> {
     files
@@ -292,18 +600,9 @@ fn difference(
     }
     let to = to.unwrap_or(newest);
     let from = from.unwrap_or_else(|| to.saturating_sub(1).max(1));
-    let outline = |version: u32| {
-        let file = event.version(version)?;
-        Outline::read(&file.schema).map_err(|source| SchemaError::Invalid {
-            file: event.path(version),
-            source,
-        })
-    };
-    Ok(diff::Difference::new(
-        event,
-        (from, &outline(from)?),
-        (to, &outline(to)?),
-    ))
+    let (old, new) = (event.version(from)?, event.version(to)?);
+    let (old, new) = (event.outline(old)?, event.outline(new)?);
+    Ok(diff::Difference::new(event, (from, &old), (to, &new)))
 }
 
 fn shown<T: Serialize>(json: bool, value: &T, text: impl FnOnce(&T) -> String) -> String {

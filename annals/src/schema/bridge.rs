@@ -1,11 +1,14 @@
 //! What leads from one version of an event to the next, and back: the schemas alone, or a rule.
 
+use event_log::{
+    migration::{Code, Direction, History, Operation, Report, Rule as MigrationRule, Severity},
+    schemas::SchemaFile,
+};
 use serde::Serialize;
-use serde_json::Value;
 
 use super::{
     SchemaError,
-    files::{EventFiles, VersionFile},
+    files::EventFiles,
     finding::{Finding, Level, Rule},
     outline::Outline,
 };
@@ -20,6 +23,11 @@ pub(super) struct Bridge {
     pub(super) upgrade: Way,
     /// How the earlier version reads what was written with the later one.
     pub(super) downgrade: Way,
+    /// What an event does not have any more when it has gone there and back.
+    pub(super) loses: Vec<String>,
+    /// What the static check of the rules found.
+    #[serde(skip)]
+    pub(super) report: Report,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -35,40 +43,68 @@ pub(super) enum Way {
 
 /// All bridges of an event, oldest first.
 pub(super) fn bridges(event: &EventFiles) -> Result<Vec<Bridge>, SchemaError> {
-    let bridges = event.steps().map(|(from, to)| bridge(event, from, to));
-    bridges.collect()
+    let history = event.history()?;
+    let mut bridges = Vec::new();
+    for (from, to) in event.steps() {
+        bridges.push(bridge(event, &history, from, to)?);
+    }
+    Ok(bridges)
 }
 
-fn bridge(event: &EventFiles, from: &VersionFile, to: &VersionFile) -> Result<Bridge, SchemaError> {
-    let outline = |file: &VersionFile| {
-        Outline::read(&file.schema).map_err(|source| SchemaError::Invalid {
-            file: event.path(file.version),
-            source,
-        })
+fn bridge(
+    event: &EventFiles,
+    history: &History,
+    from: &SchemaFile,
+    to: &SchemaFile,
+) -> Result<Bridge, SchemaError> {
+    let (old, new) = (event.outline(from)?, event.outline(to)?);
+    let report = history.check(to.version).map_err(SchemaError::History)?;
+    let way = |direction, reader: &Outline, writer: &Outline| {
+        let migration = to.migration.as_ref();
+        match migration.and_then(|it| it.rule(direction)) {
+            Some(rule) => Way::by_rule(rule, direction, &report),
+            None => Way::by_schema(reader, writer),
+        }
     };
-    let (old, new) = (outline(from)?, outline(to)?);
     Ok(Bridge {
         event: event.subject.clone(),
         from: from.version,
         to: to.version,
-        upgrade: rule(to, "upgrade").unwrap_or_else(|| Way::by_schema(&new, &old)),
-        downgrade: rule(to, "downgrade").unwrap_or_else(|| Way::by_schema(&old, &new)),
+        upgrade: way(Direction::Upgrade, &new, &old),
+        downgrade: way(Direction::Downgrade, &old, &new),
+        loses: losses(&report),
+        report,
     })
 }
 
-/// What the migration file says of one direction.
-fn rule(file: &VersionFile, direction: &str) -> Option<Way> {
-    let migration: Value = serde_json::from_str(file.migration.as_deref()?).ok()?;
-    let rule = migration.get(direction)?;
-    let operations = rule["operations"].as_array().into_iter().flatten();
-    let does = operations.filter_map(|it| Some(it.as_object()?.keys().next()?.clone()));
-    Some(Way::Rule {
-        rule: rule["type"].as_str().unwrap_or("ANNALS").into(),
-        does: does.collect(),
-    })
+/// Paths that are lost on the way there, or on the way back.
+fn losses(report: &Report) -> Vec<String> {
+    let ways = [Direction::Upgrade, Direction::Downgrade];
+    let lost = ways.into_iter().flat_map(|it| report.lost(it));
+    lost.map(str::to_owned).collect()
 }
 
 impl Way {
+    fn by_rule(rule: &MigrationRule, direction: Direction, report: &Report) -> Self {
+        let errors = report.errors().filter(|it| it.direction == direction);
+        let because: Vec<_> = errors
+            .map(|it| format!("{}: {}", it.path, it.message))
+            .collect();
+        if !because.is_empty() {
+            return Self::Nothing { because };
+        }
+        match rule {
+            MigrationRule::Annals { operations, .. } => Self::Rule {
+                rule: "ANNALS".into(),
+                does: operations.iter().map(words).collect(),
+            },
+            MigrationRule::Jsonata { .. } => Self::Rule {
+                rule: "JSONATA".into(),
+                does: vec!["an expression".into()],
+            },
+        }
+    }
+
     fn by_schema(reader: &Outline, writer: &Outline) -> Self {
         match reader.objections(writer) {
             none if none.is_empty() => Self::Schema,
@@ -92,6 +128,7 @@ impl Way {
     pub(super) fn sentence(&self) -> String {
         match self {
             Self::Schema => "by its schema alone".into(),
+            Self::Rule { rule, does } if does.is_empty() => format!("by an empty {rule} rule"),
             Self::Rule { rule, does } => format!("by the {rule} rule: {}", does.join(", ")),
             Self::Nothing { because } => format!("not at all: {}", because.join("; ")),
         }
@@ -121,8 +158,34 @@ impl Bridge {
             message,
             advice,
         };
-        let mut findings = Vec::new();
-        if let Way::Nothing { because } = &self.upgrade {
+        let mut findings: Vec<_> = self
+            .report
+            .findings
+            .iter()
+            .filter_map(|found| {
+                let level = match (found.severity, found.code) {
+                    // It would be right in most events, and wrong in some.
+                    (Severity::Error, _) | (_, Code::Rounds) => Level::Error,
+                    (Severity::Warning, _) => Level::Warning,
+                    (Severity::Note, _) => return None,
+                };
+                Some(Finding {
+                    level,
+                    rule: Rule::Migration,
+                    file: event.migration_path(*to),
+                    path: found.path.clone(),
+                    message: format!("{}: {}", found.code, found.message),
+                    advice: "mend the rule; what it may say is in docs/schema-cli.md".into(),
+                })
+            })
+            .collect();
+        let by_rule = |direction| {
+            let errors = self.report.errors();
+            errors.filter(|it| it.direction == direction).count() > 0
+        };
+        if let Way::Nothing { because } = &self.upgrade
+            && !by_rule(Direction::Upgrade)
+        {
             findings.push(finding(
                 Level::Error,
                 Rule::Unreadable,
@@ -133,7 +196,9 @@ impl Bridge {
                 ),
             ));
         }
-        if let Way::Nothing { because } = &self.downgrade {
+        if let Way::Nothing { because } = &self.downgrade
+            && !by_rule(Direction::Downgrade)
+        {
             findings.push(finding(
                 Level::Warning,
                 Rule::NoWayBack,
@@ -145,5 +210,17 @@ impl Bridge {
             ));
         }
         findings
+    }
+}
+
+/// Such as `rename note → comment`.
+fn words(operation: &Operation) -> String {
+    let json = serde_json::to_value(operation).unwrap_or_default();
+    let text = |key: &str| json[key].as_str().unwrap_or_default();
+    match operation {
+        Operation::Rename { .. } | Operation::Copy { .. } => {
+            format!("{} {} → {}", text("op"), text("from"), text("to"))
+        }
+        _ => format!("{} {}", text("op"), text("field")),
     }
 }

@@ -1,13 +1,16 @@
 //! The schema files: a folder of them, or what this binary was built with.
 
 use std::{
-    collections::BTreeMap,
     io,
     path::{Path, PathBuf},
 };
 
-use event_log::schemas::{ContextSchemas, SchemaFileError};
+use event_log::{
+    migration::History,
+    schemas::{ContextSchemas, SchemaFile, SchemaFileError},
+};
 
+use super::{SchemaError, outline::Outline};
 use crate::context::Context;
 
 /// Where the files are when nobody says.
@@ -40,15 +43,7 @@ pub(crate) struct EventFiles {
     pub(super) event: String,
     /// Such as `annals.tasks.TaskCreated`: full name, and subject in the registry.
     pub(super) subject: String,
-    pub(super) versions: Vec<VersionFile>,
-}
-
-#[derive(Debug)]
-pub(crate) struct VersionFile {
-    pub(super) version: u32,
-    pub(super) schema: String,
-    /// How it comes from the version before, and goes back to it, where that needs a rule.
-    pub(super) migration: Option<String>,
+    pub(super) versions: Vec<SchemaFile>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -67,14 +62,6 @@ pub(crate) enum FilesError {
     },
     #[error("{} has no schema files: name the folder with --schemas", place.display())]
     None { place: PathBuf },
-    #[error("{file} leads to a version that has no schema file: {event}.v{version}.avsc")]
-    StrayMigration {
-        file: String,
-        event: String,
-        version: u32,
-    },
-    #[error("{file} is not named <Event>.v<N>.migration.json")]
-    MigrationName { file: String },
     #[error("there is no event {event}; there are {known}")]
     UnknownEvent { event: String, known: String },
     #[error("{event} has no version {version}; its newest is {newest}")]
@@ -92,20 +79,21 @@ impl Files {
         let usual = || Some(PathBuf::from(USUAL_FOLDER)).filter(|it| it.is_dir());
         match source.schemas.clone().or_else(usual) {
             Some(folder) => Self::read(&folder),
-            None => Self::built_in(contexts),
+            None => Ok(Self::built_in(contexts)),
         }
     }
 
     /// Those of this binary.
-    pub(super) fn built_in(contexts: &[Context]) -> Result<Self, FilesError> {
-        let mut events = Vec::new();
-        for context in contexts {
-            events.extend(events_of(&context.schemas, &Migrations::new())?);
-        }
-        Ok(Self {
+    pub(super) fn built_in(contexts: &[Context]) -> Self {
+        let mut events: Vec<_> = contexts
+            .iter()
+            .flat_map(|context| events_of(&context.schemas))
+            .collect();
+        events.sort_by(|one, other| one.subject.cmp(&other.subject));
+        Self {
             folder: None,
             events,
-        })
+        }
     }
 
     fn read(folder: &Path) -> Result<Self, FilesError> {
@@ -123,7 +111,7 @@ impl Files {
                     source,
                 }
             })?;
-            events.extend(events_of(&schemas, &migrations(texts)?)?);
+            events.extend(events_of(&schemas));
         }
         if events.is_empty() {
             return Err(FilesError::None {
@@ -157,6 +145,14 @@ impl Files {
         }
     }
 
+    /// The contexts that have events.
+    pub(super) fn contexts(&self) -> Vec<&str> {
+        let mut contexts: Vec<_> = self.events.iter().map(|it| &*it.context).collect();
+        contexts.sort_unstable();
+        contexts.dedup();
+        contexts
+    }
+
     /// Where files may be written.
     pub(super) fn folder(&self) -> Result<&Path, FilesError> {
         self.folder.as_deref().ok_or(FilesError::NoFolder)
@@ -172,7 +168,7 @@ impl Files {
 }
 
 impl EventFiles {
-    pub(super) fn version(&self, version: u32) -> Result<&VersionFile, FilesError> {
+    pub(super) fn version(&self, version: u32) -> Result<&SchemaFile, FilesError> {
         let found = self.versions.iter().find(|it| it.version == version);
         found.ok_or_else(|| FilesError::UnknownVersion {
             event: self.event.clone(),
@@ -181,14 +177,34 @@ impl EventFiles {
         })
     }
 
-    pub(super) fn newest(&self) -> &VersionFile {
+    pub(super) fn newest(&self) -> &SchemaFile {
         let newest = self.versions.last();
         newest.unwrap_or_else(|| unreachable!("an event without a file is not known"))
     }
 
     /// Each version with the one before it.
-    pub(super) fn steps(&self) -> impl Iterator<Item = (&VersionFile, &VersionFile)> {
+    pub(super) fn steps(&self) -> impl Iterator<Item = (&SchemaFile, &SchemaFile)> {
         self.versions.iter().zip(self.versions.iter().skip(1))
+    }
+
+    /// All versions, ready to be read by one another.
+    pub(super) fn history(&self) -> Result<History, SchemaError> {
+        let mut history = History::default();
+        for file in &self.versions {
+            let pushed = history.push(&file.text, file.migration.as_deref().cloned());
+            pushed.map_err(|source| SchemaError::Unusable {
+                file: self.path(file.version),
+                source,
+            })?;
+        }
+        Ok(history)
+    }
+
+    pub(super) fn outline(&self, file: &SchemaFile) -> Result<Outline, SchemaError> {
+        Outline::read(&file.text).map_err(|source| SchemaError::Invalid {
+            file: self.path(file.version),
+            source,
+        })
     }
 
     /// Path of the version's file within the folder.
@@ -201,61 +217,20 @@ impl EventFiles {
     }
 }
 
-/// Texts of the migration files, by event and version.
-pub(crate) type Migrations = BTreeMap<(String, u32), String>;
-
-/// The migrations among a context's files, given as (file name, text).
-pub(crate) fn migrations<'a>(
-    files: impl IntoIterator<Item = (&'a str, &'a str)>,
-) -> Result<Migrations, FilesError> {
-    let mut migrations = Migrations::new();
-    for (file, text) in files {
-        let Some(stem) = file.strip_suffix(".migration.json") else {
-            continue;
-        };
-        let named = stem
-            .split_once(".v")
-            .and_then(|(event, version)| Some((event.to_owned(), version.parse().ok()?)));
-        let named = named.ok_or_else(|| FilesError::MigrationName { file: file.into() })?;
-        migrations.insert(named, text.into());
-    }
-    Ok(migrations)
-}
-
-fn events_of(
-    schemas: &ContextSchemas,
-    migrations: &Migrations,
-) -> Result<Vec<EventFiles>, FilesError> {
+fn events_of(schemas: &ContextSchemas) -> Vec<EventFiles> {
     let mut events: Vec<EventFiles> = Vec::new();
     for file in schemas.files() {
-        let key = (file.event.clone(), file.version);
-        let version = VersionFile {
-            version: file.version,
-            schema: file.text.clone(),
-            migration: migrations.get(&key).cloned(),
-        };
         match events.last_mut() {
-            Some(last) if last.event == file.event => last.versions.push(version),
+            Some(last) if last.event == file.event => last.versions.push(file.clone()),
             _ => events.push(EventFiles {
                 context: schemas.context().into(),
                 event: file.event.clone(),
                 subject: schemas.full_name(&file.event),
-                versions: vec![version],
+                versions: vec![file.clone()],
             }),
         }
     }
-    for (event, version) in migrations.keys() {
-        let known = events.iter().find(|it| it.event == *event);
-        // The first version comes from nowhere.
-        if *version < 2 || known.is_none_or(|it| it.newest().version < *version) {
-            return Err(FilesError::StrayMigration {
-                file: format!("{event}.v{version}.migration.json"),
-                event: event.clone(),
-                version: *version,
-            });
-        }
-    }
-    Ok(events)
+    events
 }
 
 fn read_texts(context: &Path) -> Result<Vec<(String, String)>, FilesError> {

@@ -39,6 +39,8 @@ pub(super) enum Rule {
     Money,
     Inexact,
     Personal,
+    /// A rule does not fit the schemas.
+    Migration,
     /// A released file has changed or is gone.
     Released,
     /// A version that others build on is not released.

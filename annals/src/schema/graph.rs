@@ -109,6 +109,8 @@ mod tests {
             to: from + 1,
             upgrade,
             downgrade,
+            loses: Vec::new(),
+            report: Default::default(),
         };
         let graph = Graph {
             events: vec![Event {

@@ -17,7 +17,7 @@ pub(super) fn lint(event: &EventFiles, released: &Lock) -> Vec<Finding> {
     let mut findings = Vec::new();
     for version in &event.versions {
         let file = event.path(version.version);
-        match Outline::read(&version.schema) {
+        match Outline::read(&version.text) {
             Ok(outline) => {
                 let mut lint = Lint {
                     outline: &outline,
@@ -293,13 +293,15 @@ fn is_snake_case(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use event_log::schemas::SchemaFile;
+
     use super::*;
-    use crate::schema::files::VersionFile;
 
     fn event(versions: &[&str]) -> EventFiles {
-        let versions = versions.iter().zip(1..).map(|(fields, version)| VersionFile {
+        let versions = versions.iter().zip(1..).map(|(fields, version)| SchemaFile {
+            event: "Charged".into(),
             version,
-            schema: format!(
+            text: format!(
                 r#"{{"type":"record","name":"Charged","namespace":"annals.billing","doc":"D.","fields":[{fields}]}}"#
             ),
             migration: None,

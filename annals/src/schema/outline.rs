@@ -24,6 +24,11 @@ impl Outline {
         Ok(Self { root, named, avro })
     }
 
+    /// The text that stands for this schema whatever its white space is.
+    pub(super) fn canonical(&self) -> String {
+        self.avro.canonical()
+    }
+
     /// Why a reader of this schema cannot read what was written with the other; nothing if it can.
     pub(super) fn objections(&self, writer: &Self) -> Vec<String> {
         match can_read(&self.avro, &writer.avro) {

@@ -3,9 +3,9 @@
 
 use std::fmt;
 
-use event_log::registry::RegistryError;
+use event_log::{registry::RegistryError, schemas::SchemaFile};
 
-use super::registry::{Content, Registry};
+use super::registry::Registry;
 use crate::context::Context;
 
 /// One schema file, as it stands in the registry now.
@@ -27,7 +27,7 @@ impl fmt::Display for Registered {
 }
 
 /// Registers every schema file of the contexts, oldest versions first. The same
-/// again changes nothing.
+/// again changes nothing; rules that were mended since stay mended.
 pub(crate) async fn register(
     contexts: &[Context],
     registry: &Registry,
@@ -36,11 +36,7 @@ pub(crate) async fn register(
     for context in contexts {
         for file in context.schemas.files() {
             let subject = context.schemas.full_name(&file.event);
-            let content = Content {
-                schema: file.text.clone(),
-                ..Content::default()
-            };
-            let id = registry.register(&subject, &content).await?;
+            let id = put(registry, &subject, file).await?;
             registered.push(Registered {
                 subject,
                 version: file.version,
@@ -49,4 +45,24 @@ pub(crate) async fn register(
         }
     }
     Ok(registered)
+}
+
+/// Registers a file and answers its id.
+///
+/// A registry goes by schemas alone: for a version that a rule carries it is told to let that one
+/// in, and has its level back then.
+pub(super) async fn put(
+    registry: &Registry,
+    subject: &str,
+    file: &SchemaFile,
+) -> Result<u32, RegistryError> {
+    match registry.put(subject, file).await {
+        Err(RegistryError::Refused { code: 409, .. }) if file.migration.is_some() => {}
+        put => return put,
+    }
+    let level = registry.own_level(subject).await?;
+    registry.set_level(subject, Some("NONE")).await?;
+    let put = registry.put(subject, file).await;
+    registry.set_level(subject, level.as_deref()).await?;
+    put
 }

@@ -5,13 +5,17 @@
 
 use std::time::Duration;
 
-use event_log::registry::RegistryError;
+use event_log::{
+    registry::{RegisteredVersion, RegistryClient, RegistryError},
+    schemas::SchemaFile,
+};
 use reqwest::{Client, Method, RequestBuilder, StatusCode, Url};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Registry {
+    client: RegistryClient,
     base: Url,
     http: Client,
 }
@@ -59,11 +63,6 @@ pub(super) struct Revision {
 }
 
 #[derive(Deserialize)]
-struct Id {
-    id: u32,
-}
-
-#[derive(Deserialize)]
 struct Refusal {
     error_code: i64,
     message: String,
@@ -83,12 +82,13 @@ impl Registry {
             .timeout(Duration::from_secs(10))
             .build()
             .map_err(RegistryError::Client)?;
+        let client = RegistryClient::new(base)?;
         let base = Url::parse(base).map_err(|error| RegistryError::Refused {
             subject: base.rsplit('@').next().unwrap_or_default().into(),
             code: 0,
             message: format!("the address is not valid: {error}"),
         })?;
-        Ok(Self { base, http })
+        Ok(Self { client, base, http })
     }
 
     /// Where it is, without a login.
@@ -120,7 +120,34 @@ impl Registry {
         Ok(versions)
     }
 
-    /// All versions of a subject with their schemas, oldest first.
+    /// All numbers that were ever given and not removed for good.
+    pub(super) async fn versions_with_deleted(
+        &self,
+        subject: &str,
+    ) -> Result<Vec<u32>, RegistryError> {
+        let request = self.request(Method::GET, &["subjects", subject, "versions"]);
+        let request = request.query(&[("deleted", "true")]);
+        let mut versions: Vec<u32> =
+            or_nothing(self.ask(subject, request).await)?.unwrap_or_default();
+        versions.sort_unstable();
+        Ok(versions)
+    }
+
+    /// All versions of a subject with the newest revision of their rules, oldest first; none when
+    /// there is no such subject.
+    pub(super) async fn registered(
+        &self,
+        subject: &str,
+    ) -> Result<Vec<RegisteredVersion>, RegistryError> {
+        Ok(or_nothing(self.client.versions(subject).await)?.unwrap_or_default())
+    }
+
+    /// Registers a file with its rules; answers its id. The same again answers the same.
+    pub(super) async fn put(&self, subject: &str, file: &SchemaFile) -> Result<u32, RegistryError> {
+        self.client.register_file(subject, file).await
+    }
+
+    /// All versions of a subject as the registry has them, oldest first.
     pub(super) async fn all(&self, subject: &str) -> Result<Vec<Registered>, RegistryError> {
         let mut all = Vec::new();
         for version in self.versions(subject).await? {
@@ -153,17 +180,6 @@ impl Registry {
         or_nothing(self.ask(subject, request).await)
     }
 
-    /// Registers a schema and answers its id.
-    pub(super) async fn register(
-        &self,
-        subject: &str,
-        content: &Content,
-    ) -> Result<u32, RegistryError> {
-        let request = self.request(Method::POST, &["subjects", subject, "versions"]);
-        let registered: Id = self.ask(subject, request.json(content)).await?;
-        Ok(registered.id)
-    }
-
     /// Registers a schema as this version, with this id. The subject must be in mode `IMPORT`.
     pub(super) async fn import(&self, registered: &Registered) -> Result<(), RegistryError> {
         let subject = &registered.subject;
@@ -172,7 +188,8 @@ impl Registry {
             .unwrap_or_else(|error| unreachable!("a schema is plain JSON: {error}"));
         body["id"] = registered.id.into();
         body["version"] = registered.version.into();
-        self.ask::<Id>(subject, request.json(&body)).await.map(drop)
+        let imported = self.ask::<Value>(subject, request.json(&body));
+        imported.await.map(drop)
     }
 
     /// Gives the version's rules a new revision, which must be the next.

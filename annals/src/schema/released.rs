@@ -110,7 +110,7 @@ impl Lock {
 fn paths(events: &[EventFiles]) -> impl Iterator<Item = (String, &str)> {
     events.iter().flat_map(|event| {
         let versions = event.versions.iter();
-        versions.map(|it| (event.path(it.version), &*it.schema))
+        versions.map(|it| (event.path(it.version), &*it.text))
     })
 }
 
@@ -125,13 +125,15 @@ pub(super) fn sum(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use event_log::schemas::SchemaFile;
+
     use super::*;
-    use crate::schema::files::VersionFile;
 
     fn files(texts: &[&str]) -> Files {
-        let versions = texts.iter().zip(1..).map(|(text, version)| VersionFile {
+        let versions = texts.iter().zip(1..).map(|(text, version)| SchemaFile {
+            event: "Done".into(),
             version,
-            schema: (*text).into(),
+            text: (*text).into(),
             migration: None,
         });
         Files {

@@ -1,0 +1,333 @@
+//! `annals schema plan`: what `apply` would do, and what that means for those who read and write.
+//!
+//! A plan says where everything stands, so that `apply` can tell whether anything has moved since.
+
+use std::fmt::Write;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    SchemaError,
+    bridge::{Bridge, Way, bridges},
+    files::{EventFiles, Files},
+    registry::Registry,
+    released::sum,
+    standing::{EventStanding, Standing, standing},
+};
+use crate::announcing::Announcement;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Plan {
+    format: Format,
+    pub(super) registry: String,
+    /// SHA-256 of everything below: of the files, and of what the registry has.
+    pub(super) fingerprint: String,
+    pub(super) events: Vec<EventStanding>,
+    pub(super) steps: Vec<Step>,
+    /// Why it cannot be applied.
+    pub(super) obstacles: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Format {
+    #[serde(rename = "annals-plan/1")]
+    One,
+}
+
+/// Something that `apply` does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "kebab-case")]
+pub(super) enum Step {
+    /// A version is registered.
+    Register {
+        subject: String,
+        version: u32,
+        /// It is carried by a rule: the registry, which goes by schemas alone, is told to let it in.
+        by_rule: bool,
+    },
+    /// The rules of a version get a new revision.
+    Mend {
+        subject: String,
+        version: u32,
+        revision: u32,
+    },
+}
+
+/// A plan, and what people should know before it is applied.
+#[derive(Debug, Serialize)]
+pub(super) struct Planned {
+    #[serde(flatten)]
+    pub(super) plan: Plan,
+    /// Of the versions that would be new, or be read otherwise.
+    bridges: Vec<Bridge>,
+    /// Who reads and writes the events in question at present.
+    members: Vec<Announcement>,
+    /// What is to be done, by whom, in this order; the first are those of `apply`.
+    order: Vec<Deed>,
+}
+
+#[derive(Debug, Serialize)]
+struct Deed {
+    what: String,
+    /// Whether everything is as before when it is undone.
+    reversible: bool,
+    why: String,
+}
+
+pub(super) async fn plan(registry: &Registry, files: &Files) -> Result<Plan, SchemaError> {
+    let (mut events, mut steps, mut obstacles) = (Vec::new(), Vec::new(), Vec::new());
+    for event in &files.events {
+        let standing = standing(registry, event).await?;
+        obstacles.append(&mut standing.obstacles());
+        steps.append(&mut steps_of(event, &standing, &mut obstacles)?);
+        events.push(standing);
+    }
+    let mut plan = Plan {
+        format: Format::One,
+        registry: registry.place(),
+        fingerprint: String::new(),
+        events,
+        steps,
+        obstacles,
+    };
+    plan.fingerprint = sum(&super::to_json(&plan));
+    Ok(plan)
+}
+
+fn steps_of(
+    event: &EventFiles,
+    standing: &EventStanding,
+    obstacles: &mut Vec<String>,
+) -> Result<Vec<Step>, SchemaError> {
+    let bridges = bridges(event)?;
+    let mut steps = Vec::new();
+    for version in &standing.versions {
+        let number = version.version;
+        let subject = event.subject.clone();
+        let bridge = bridges.iter().find(|it| it.to == number);
+        match version.standing {
+            Standing::Missing => {
+                if let Some(Way::Nothing { because }) = bridge.map(|it| &it.upgrade) {
+                    obstacles.push(format!(
+                        "{subject} v{number} cannot read the version before it: {}; see `annals \
+                         schema check`",
+                        because.join("; ")
+                    ));
+                }
+                steps.push(Step::Register {
+                    subject,
+                    version: number,
+                    by_rule: event.version(number)?.migration.is_some(),
+                });
+            }
+            Standing::OtherRules { revision, .. } => steps.push(Step::Mend {
+                subject,
+                version: number,
+                revision: revision + 1,
+            }),
+            Standing::There { .. } | Standing::Conflict { .. } | Standing::Taken { .. } => {}
+        }
+    }
+    Ok(steps)
+}
+
+impl Plan {
+    /// Versions that stored events may have and that would be read by a rule they were not read by
+    /// before: `verify` has to have seen them.
+    pub(super) fn needs_proof(&self) -> bool {
+        self.steps.iter().any(|step| match step {
+            Step::Register {
+                version, by_rule, ..
+            } => *by_rule && *version > 1,
+            Step::Mend { .. } => true,
+        })
+    }
+
+    fn touches(&self, subject: &str) -> bool {
+        self.steps.iter().any(|step| step.subject() == subject)
+    }
+}
+
+impl Step {
+    pub(super) fn subject(&self) -> &str {
+        match self {
+            Self::Register { subject, .. } | Self::Mend { subject, .. } => subject,
+        }
+    }
+
+    fn deed(&self) -> Deed {
+        match self {
+            Self::Register {
+                subject,
+                version,
+                by_rule,
+            } => Deed {
+                what: format!(
+                    "apply: register {subject} v{version}{}",
+                    match by_rule {
+                        true => ", with the registry told to let it in, since a rule carries it",
+                        false => "",
+                    }
+                ),
+                reversible: false,
+                why: "its number and its id are given for good; nobody writes it yet".into(),
+            },
+            Self::Mend {
+                subject,
+                version,
+                revision,
+            } => Deed {
+                what: format!("apply: give the rules of {subject} v{version} revision {revision}"),
+                reversible: true,
+                why: format!(
+                    "`annals schema rollback` makes revision {} the newest again; models and \
+                     snapshots that were built with either say that they need a rebuild",
+                    revision - 1
+                ),
+            },
+        }
+    }
+}
+
+impl Planned {
+    pub(super) fn new(
+        plan: Plan,
+        files: &Files,
+        members: Vec<Announcement>,
+    ) -> Result<Self, SchemaError> {
+        let mut all = Vec::new();
+        let mut order: Vec<_> = plan.steps.iter().map(Step::deed).collect();
+        if plan.needs_proof() {
+            order.insert(
+                0,
+                Deed {
+                    what: "verify: read every stored event by the rules, and back".into(),
+                    reversible: true,
+                    why:
+                        "nothing is changed; `apply` takes its report, and looks at what came since"
+                            .into(),
+                },
+            );
+        }
+        for event in files.events.iter().filter(|it| plan.touches(&it.subject)) {
+            let steps = plan.steps.iter().filter(|it| it.subject() == event.subject);
+            let touched: Vec<u32> = steps
+                .map(|step| match step {
+                    Step::Register { version, .. } | Step::Mend { version, .. } => *version,
+                })
+                .collect();
+            let bridges = bridges(event)?;
+            all.extend(bridges.into_iter().filter(|it| touched.contains(&it.to)));
+            order.append(&mut rollout(event, &touched, &all));
+        }
+        let members = members
+            .into_iter()
+            .filter(|it| plan.touches(&it.event_type));
+        Ok(Self {
+            members: members.collect(),
+            plan,
+            bridges: all,
+            order,
+        })
+    }
+
+    pub(super) fn text(&self) -> String {
+        let mut text = String::new();
+        for event in &self.plan.events {
+            let _ = writeln!(text, "{}", event.subject);
+            for version in &event.versions {
+                let _ = writeln!(text, "  v{} {}", version.version, version.standing);
+            }
+            for unknown in &event.unknown {
+                let _ = writeln!(
+                    text,
+                    "  v{unknown} is in the registry alone: a newer release has it"
+                );
+            }
+        }
+        if !self.bridges.is_empty() {
+            let _ = writeln!(text, "Who can read it:");
+        }
+        for bridge in &self.bridges {
+            for line in bridge.text().lines() {
+                let _ = writeln!(text, "  {line}");
+            }
+        }
+        for member in &self.members {
+            let Announcement {
+                role,
+                member,
+                event_type,
+                reads_up_to,
+                writes,
+                expired,
+                ..
+            } = member;
+            let writes = writes.map_or_else(String::new, |it| format!(", writes v{it}"));
+            let gone = if *expired {
+                " (not heard of lately)"
+            } else {
+                ""
+            };
+            let role = role.name();
+            let _ = writeln!(
+                text,
+                "  {role} {member} reads {event_type} up to v{reads_up_to}{writes}{gone}"
+            );
+        }
+        for obstacle in &self.plan.obstacles {
+            let _ = writeln!(text, "In the way: {obstacle}");
+        }
+        if self.order.is_empty() {
+            text.push_str("nothing to do: the registry has what the files say");
+            return text;
+        }
+        let _ = write!(text, "In this order:");
+        for (number, deed) in (1..).zip(&self.order) {
+            let sign = if deed.reversible {
+                ""
+            } else {
+                " (irreversible)"
+            };
+            let _ = write!(text, "\n  {number}. {}{sign}\n     {}", deed.what, deed.why);
+        }
+        text
+    }
+}
+
+/// What comes behind `apply`.
+fn rollout(event: &EventFiles, touched: &[u32], bridges: &[Bridge]) -> Vec<Deed> {
+    let newest = event.newest().version;
+    if newest == 1 || !touched.contains(&newest) {
+        return Vec::new();
+    }
+    let (subject, before) = (&event.subject, newest - 1);
+    let to_newest = |it: &&Bridge| it.event == *subject && it.to == newest;
+    let back = bridges.iter().find(to_newest).map(|it| &it.downgrade);
+    let back = match back {
+        Some(way) if way.is_there() => format!(
+            "events of v{newest} stay in the log; `activate {} {before}` has v{before} written \
+             again, and v{before} reads v{newest} {}",
+            event.event,
+            way.sentence()
+        ),
+        _ => format!(
+            "events of v{newest} stay in the log, and v{before} cannot read them: there is no way \
+             back to binaries of v{before}"
+        ),
+    };
+    vec![
+        Deed {
+            what: format!(
+                "deploy binaries that read {subject} v{newest}; they go on writing v{before}"
+            ),
+            reversible: true,
+            why: "until it is activated, nothing of it is in the log".into(),
+        },
+        Deed {
+            what: format!("annals schema activate {} {newest}", event.event),
+            reversible: false,
+            why: back,
+        },
+    ]
+}

@@ -1,0 +1,291 @@
+//! One stored event to the newest version and back: is it what it was?
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use event_log::migration::{History, Plan, Schema, Value};
+
+use super::{
+    SchemaError,
+    bridge::bridges,
+    diff::{What, changes},
+    files::{EventFiles, Files},
+    outline::{fields, text},
+    standing::EventStanding,
+};
+
+/// The provers of all versions that stored events may have, by the registry's ids.
+pub(super) struct Provers {
+    by_id: HashMap<u32, Vec<Prover>>,
+    event_types: BTreeSet<String>,
+}
+
+/// Of one version of one event.
+pub(super) struct Prover {
+    pub(super) event_type: String,
+    pub(super) version: u32,
+    schema: Arc<Schema>,
+    /// To the newest version, and back where anything leads back; nothing for the newest itself.
+    up: Option<Plan>,
+    down: Option<Plan>,
+    /// Paths that may be lost.
+    drops: Vec<String>,
+    personal: Vec<String>,
+}
+
+impl Provers {
+    /// # Errors
+    /// `Unreadable` when the rules do not fit the schemas: `check` says more.
+    pub(super) fn new(files: &Files, standings: &[EventStanding]) -> Result<Self, SchemaError> {
+        let mut by_id: HashMap<u32, Vec<Prover>> = HashMap::new();
+        for event in &files.events {
+            let standing = standings.iter().find(|it| it.subject == event.subject);
+            let history = event.history()?;
+            for file in &event.versions {
+                let Some(id) = standing.and_then(|it| it.id(file.version)) else {
+                    continue;
+                };
+                let prover = Prover::new(event, &history, file.version)?;
+                by_id.entry(id).or_default().push(prover);
+            }
+        }
+        let event_types = files.events.iter().map(|it| it.subject.clone());
+        Ok(Self {
+            by_id,
+            event_types: event_types.collect(),
+        })
+    }
+
+    pub(super) fn knows(&self, event_type: &str) -> bool {
+        self.event_types.contains(event_type)
+    }
+
+    /// An id may be that of several events with the same schema, which differ in their names.
+    pub(super) fn of(&self, event_type: &str, id: u32) -> Option<&Prover> {
+        let provers = self.by_id.get(&id)?;
+        provers.iter().find(|it| it.event_type == event_type)
+    }
+
+    pub(super) fn by_id(&self, id: u32) -> Option<&Prover> {
+        self.by_id.get(&id)?.first()
+    }
+}
+
+impl Prover {
+    fn new(event: &EventFiles, history: &History, version: u32) -> Result<Self, SchemaError> {
+        let newest = history.newest();
+        let unreadable = |source| SchemaError::Unreadable {
+            event: event.subject.clone(),
+            version,
+            newest,
+            source,
+        };
+        let schema = history.schema(version);
+        let schema = schema.unwrap_or_else(|| unreachable!("every file is in its history"));
+        let up = (version < newest).then(|| history.plan(version, newest));
+        // Nothing may lead back: `check` has warned of it.
+        let down = (version < newest).then(|| history.plan(newest, version).ok());
+        Ok(Self {
+            event_type: event.subject.clone(),
+            version,
+            schema: schema.clone(),
+            up: up.transpose().map_err(unreadable)?,
+            down: down.flatten(),
+            drops: drops(event, version)?,
+            personal: personal(event, version)?,
+        })
+    }
+
+    /// Why the datum does not come through.
+    pub(super) fn prove(&self, datum: &[u8]) -> Result<(), String> {
+        let value = self
+            .schema
+            .decode(datum)
+            .map_err(|error| error.to_string())?;
+        let Some(up) = &self.up else {
+            return Ok(());
+        };
+        let there = up
+            .apply(value.clone())
+            .map_err(|error| format!("on the way up, {error}"))?;
+        let Some(down) = &self.down else {
+            return Ok(());
+        };
+        let back = down
+            .apply(there)
+            .map_err(|error| format!("on the way back, {error}"))?;
+        match value == back {
+            true => Ok(()),
+            false => match difference(&value, &back, "", &self.drops) {
+                None => Ok(()),
+                Some(path) => Err(format!("`{path}` is not what it was when it is back")),
+            },
+        }
+    }
+
+    /// The event as JSON, without what is personal.
+    pub(super) fn shown(&self, datum: &[u8]) -> Option<serde_json::Value> {
+        let mut json = self.schema.decode(datum).ok()?.to_json();
+        for name in &self.personal {
+            if let Some(field) = json.get_mut(name) {
+                *field = "(personal)".into();
+            }
+        }
+        Some(json)
+    }
+}
+
+/// What a version may lose on its way to the newest and back: what the rules accept, and the fields
+/// that a version does not have any more where the schemas alone lead on.
+fn drops(event: &EventFiles, version: u32) -> Result<Vec<String>, SchemaError> {
+    let mut drops = Vec::new();
+    for bridge in bridges(event)?.into_iter().filter(|it| it.from >= version) {
+        drops.extend(bridge.loses);
+        let (from, to) = (event.version(bridge.from)?, event.version(bridge.to)?);
+        if to.migration.is_none() {
+            let changes = changes(&event.outline(from)?, &event.outline(to)?);
+            let removed = changes
+                .into_iter()
+                .filter(|it| matches!(it.what, What::Removed { .. }));
+            drops.extend(removed.map(|it| it.path));
+        }
+    }
+    Ok(drops)
+}
+
+fn personal(event: &EventFiles, version: u32) -> Result<Vec<String>, SchemaError> {
+    let outline = event.outline(event.version(version)?)?;
+    let personal = fields(&outline.root).filter(|it| it.get("personal").is_some());
+    Ok(personal
+        .filter_map(|it| text(it, "name").map(str::to_owned))
+        .collect())
+}
+
+/// The first place where they differ and may not.
+fn difference(one: &Value, other: &Value, path: &str, drops: &[String]) -> Option<String> {
+    if one == other || drops.iter().any(|it| it == path) {
+        return None;
+    }
+    match (one, other) {
+        (Value::Record(one), Value::Record(other)) if one.fields.len() == other.fields.len() => {
+            let mut pairs = one.fields.iter().zip(&other.fields);
+            pairs.find_map(|((name, one), (_, other))| {
+                let path = match path {
+                    "" => name.to_string(),
+                    path => format!("{path}.{name}"),
+                };
+                difference(one, other, &path, drops)
+            })
+        }
+        (Value::Array(one), Value::Array(other)) if one.len() == other.len() => {
+            let path = format!("{path}[]");
+            let mut pairs = one.iter().zip(other);
+            pairs.find_map(|(one, other)| difference(one, other, &path, drops))
+        }
+        (Value::Map(one), Value::Map(other)) if one.len() == other.len() => {
+            let path = format!("{path}{{}}");
+            let other: BTreeMap<_, _> = other.iter().map(|(key, value)| (key, value)).collect();
+            one.iter().find_map(|(key, value)| match other.get(key) {
+                Some(beside) => difference(value, beside, &path, drops),
+                None => Some(path.clone()),
+            })
+        }
+        _ => Some(path.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use event_log::{migration::Migration, schemas::SchemaFile};
+
+    use super::*;
+
+    const NOTED: &str = r#"{"type":"record","name":"Noted","namespace":"annals.tasks","fields":[
+        {"name":"note","type":"string","personal":true},{"name":"rank","type":"long"}]}"#;
+
+    fn event(newer: &str, migration: &str) -> EventFiles {
+        let record = |fields: &str| {
+            format!(
+                r#"{{"type":"record","name":"Noted","namespace":"annals.tasks","fields":[{fields}]}}"#
+            )
+        };
+        let version = |version, text, migration| SchemaFile {
+            event: "Noted".into(),
+            version,
+            text,
+            migration,
+        };
+        EventFiles {
+            context: "tasks".into(),
+            event: "Noted".into(),
+            subject: "annals.tasks.Noted".into(),
+            versions: vec![
+                version(1, NOTED.into(), None),
+                version(
+                    2,
+                    record(newer),
+                    Some(Migration::parse(migration).unwrap().into()),
+                ),
+            ],
+        }
+    }
+
+    /// What becomes of an event with this note and rank.
+    fn check(event: &EventFiles, note: &str, rank: i8) -> Result<(), String> {
+        let prover = Prover::new(event, &event.history().unwrap(), 1).unwrap();
+        let mut datum = vec![note.len() as u8 * 2];
+        datum.extend(note.as_bytes());
+        datum.push(rank as u8 * 2);
+        prover.prove(&datum)
+    }
+
+    #[test]
+    fn what_comes_back_as_it_was_is_proved() {
+        let renamed = event(
+            r#"{"name":"text","type":"string"},{"name":"rank","type":"long"}"#,
+            r#"{"upgrade":{"type":"ANNALS","operations":[{"op":"rename","from":"note","to":"text"}]}}"#,
+        );
+        assert_eq!(check(&renamed, "a", 7), Ok(()));
+    }
+
+    #[test]
+    fn what_the_rule_drops_may_be_lost() {
+        let dropped = event(
+            r#"{"name":"rank","type":"long"}"#,
+            r#"{"upgrade":{"type":"ANNALS","operations":[{"op":"drop","field":"note"}],"drops":["note"]},
+                "downgrade":{"type":"ANNALS","operations":[{"op":"default","field":"note","value":""}]}}"#,
+        );
+        assert_eq!(check(&dropped, "a", 7), Ok(()));
+    }
+
+    #[test]
+    fn an_event_that_the_rule_cannot_take_is_found() {
+        let narrowed = event(
+            r#"{"name":"note","type":"long"},{"name":"rank","type":"long"}"#,
+            r#"{"upgrade":{"type":"ANNALS","operations":[{"op":"convert","field":"note"}],"drops":["note"]},
+                "downgrade":{"type":"ANNALS","operations":[{"op":"convert","field":"note"}]}}"#,
+        );
+        assert_eq!(check(&narrowed, "7", 7), Ok(()));
+        let refused = check(&narrowed, "seven", 7).unwrap_err();
+        assert!(
+            refused.starts_with("on the way up, field `note`"),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn a_sample_shows_nothing_personal() {
+        let event = event(
+            r#"{"name":"text","type":"string"},{"name":"rank","type":"long"}"#,
+            r#"{"upgrade":{"type":"ANNALS","operations":[{"op":"rename","from":"note","to":"text"}]}}"#,
+        );
+        let prover = Prover::new(&event, &event.history().unwrap(), 1).unwrap();
+        let shown = prover.shown(&[2, b'a', 14]).unwrap();
+        assert_eq!(
+            shown,
+            serde_json::json!({ "note": "(personal)", "rank": 7 })
+        );
+    }
+}
