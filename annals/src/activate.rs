@@ -2,12 +2,15 @@
 
 mod obstacles;
 
+use std::time::Duration;
+
 use event_log::{
     control::{Active, ControlError, ControlLog, KnownVersions},
     group::{GroupError, present},
     registry::{RegistryClient, RegistryError},
 };
 use serde::Serialize;
+use tokio::time::{Instant, sleep};
 
 use self::obstacles::{Obstacle, Who, obstacles};
 use crate::{
@@ -54,12 +57,12 @@ pub(crate) enum ActivateError {
         event_type: String,
         version: u32,
         #[source]
-        source: RegistryError,
+        source: Box<RegistryError>,
     },
     #[error(transparent)]
     Registry(#[from] RegistryError),
     #[error(transparent)]
-    Role(#[from] RoleError),
+    Role(Box<RoleError>),
     #[error("failed to make the platform's tables")]
     Tables(#[source] sqlx::migrate::MigrateError),
     #[error("failed to read who has announced what")]
@@ -67,7 +70,7 @@ pub(crate) enum ActivateError {
     #[error("failed to ask who is in Kafka's groups")]
     Group(#[from] GroupError),
     #[error("failed to look up or to change what is written")]
-    Control(#[from] ControlError),
+    Control(#[source] Box<ControlError>),
     #[error("--gone {id}: nobody of that name is in the way{known}")]
     NotInTheWay { id: String, known: String },
     #[error("{}", refusal(event_type, *version, in_the_way))]
@@ -77,6 +80,18 @@ pub(crate) enum ActivateError {
         in_the_way: Vec<Obstacle>,
         json: bool,
     },
+}
+
+impl From<RoleError> for ActivateError {
+    fn from(error: RoleError) -> Self {
+        Self::Role(Box::new(error))
+    }
+}
+
+impl From<ControlError> for ActivateError {
+    fn from(error: ControlError) -> Self {
+        Self::Control(Box::new(error))
+    }
 }
 
 impl ActivateError {
@@ -153,6 +168,58 @@ pub(crate) async fn activate(
     })
 }
 
+/// Activates the newest version of every event that never was: where one process is everything, as in
+/// `annals up`, there is nobody to wait for. Answers a sentence for each, or why it could not be.
+/// What was taken back stays so.
+pub(crate) async fn activate_new(
+    settings: &Settings,
+    contexts: &[Context],
+) -> Result<Vec<String>, ActivateError> {
+    let control = ControlLog::new(&settings.kafka()?, &settings.generation());
+    let active = control.catch_up().await?;
+    let mut told = Vec::new();
+    for context in contexts {
+        let known = KnownVersions::of(&context.schemas);
+        for (event_type, newest) in &known.versions {
+            if active.of(event_type).is_some_and(|it| it.highest < *newest) {
+                let args = ActivateArgs::newest(event_type);
+                told.push(activate_soon(settings, contexts, &args).await?);
+            }
+        }
+    }
+    Ok(told)
+}
+
+/// The roles of this process may have to announce themselves first.
+async fn activate_soon(
+    settings: &Settings,
+    contexts: &[Context],
+    args: &ActivateArgs,
+) -> Result<String, ActivateError> {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    const PAUSE: Duration = Duration::from_millis(200);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match activate(settings, contexts, args).await {
+            Err(ActivateError::InTheWay { .. }) if Instant::now() < deadline => sleep(PAUSE).await,
+            Err(error @ ActivateError::InTheWay { .. }) => return Ok(error.to_string()),
+            result => return result,
+        }
+    }
+}
+
+impl ActivateArgs {
+    fn newest(event_type: &str) -> Self {
+        Self {
+            event: event_type.into(),
+            version: None,
+            gone: Vec::new(),
+            check: false,
+            json: false,
+        }
+    }
+}
+
 /// What is to be activated.
 struct Wanted<'a> {
     event_type: String,
@@ -215,7 +282,7 @@ impl<'a> Wanted<'a> {
             Err(source @ RegistryError::Unknown { .. }) => Err(ActivateError::NotRegistered {
                 event_type: self.event_type.clone(),
                 version: self.version,
-                source,
+                source: Box::new(source),
             }),
             Err(error) => Err(error.into()),
         }

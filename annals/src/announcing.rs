@@ -7,7 +7,10 @@
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
-use event_log::control::{ActiveVersions, ControlLog, KnownVersions};
+use event_log::{
+    control::{ActiveVersions, ControlLog, KnownVersions},
+    registry::RegistryClient,
+};
 use serde::Serialize;
 use sqlx::PgPool;
 use tokio::time::{sleep, timeout};
@@ -109,6 +112,7 @@ pub(crate) struct Announcer {
     pub member: String,
     /// By context.
     pub known: Vec<KnownVersions>,
+    pub registry: RegistryClient,
 }
 
 impl Announcer {
@@ -154,7 +158,7 @@ impl Announcer {
             Part::Projector => Ok(Ok(Arc::default())),
         };
         let active = active.ok().and_then(Result::ok).unwrap_or_default();
-        let reads = self.reads();
+        let reads = self.reads().await;
         let event_types: Vec<_> = reads.keys().cloned().collect();
         let writes: Vec<_> = reads
             .iter()
@@ -200,9 +204,17 @@ impl Announcer {
         transaction.commit().await
     }
 
-    fn reads(&self) -> BTreeMap<String, u32> {
-        let known = self.known.iter().flat_map(|known| known.versions.clone());
-        known.collect()
+    /// Who decides reads what it was compiled with; who projects, what rules lead to as well.
+    async fn reads(&self) -> BTreeMap<String, u32> {
+        let mut reads = BTreeMap::new();
+        for known in &self.known {
+            let readable = match self.role {
+                Part::CommandService => None,
+                Part::Projector => known.through(&self.registry).await.ok(),
+            };
+            reads.extend(readable.unwrap_or_else(|| known.clone()).versions);
+        }
+        reads
     }
 
     fn writes(&self, active: &ActiveVersions, event_type: &str, newest: u32) -> Option<i32> {

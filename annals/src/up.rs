@@ -9,6 +9,7 @@ use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    activate::{ActivateError, activate_new},
     context::Context,
     demo::{Demo, DemoError},
     roles::{self, Role, RoleError},
@@ -31,6 +32,8 @@ pub(crate) enum UpError {
     Schemas(#[from] event_log::registry::RegistryError),
     #[error("{role} was not ready within {READY_WITHIN:?}: {reason}")]
     NotReady { role: &'static str, reason: String },
+    #[error("failed to have the newest versions written")]
+    Activate(#[from] ActivateError),
     #[error("the demo story failed: {0}")]
     Demo(DemoError),
 }
@@ -105,6 +108,10 @@ async fn serve(
                 role,
                 reason: reasons(&readiness),
             })?;
+        }
+        // Nobody else reads them.
+        for told in activate_new(&settings, contexts).await? {
+            eprintln!("{told}");
         }
         tracing::info!(
             after_ms = began.elapsed().as_millis() as u64,

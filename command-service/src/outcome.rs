@@ -92,7 +92,9 @@ pub enum CommandError {
 fn not_active(event_type: &str, active: u32, reason: &str) -> String {
     match active {
         0 => format!("{event_type} is not written yet: a later release is being rolled out"),
-        _ => format!("{event_type} is still written in version {active}: {reason}"),
+        _ => format!(
+            "{event_type} is still written in version {active}, which cannot hold this: {reason}"
+        ),
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use event_log::{
-    avro::{CodecError, DecodeError, EventCodec},
+    avro::{CodecError, DecodeError, EncodeError, EventCodec},
     batch::BatchBuilder,
     control::KnownVersions,
     envelope::{CommandHeaders, Envelope, Fingerprint},
@@ -102,7 +102,7 @@ impl<D: Decider> DeclaredKind for Declared<D> {
     ) -> BoxFuture<'a, Result<KindFactory, CodecError>> {
         Box::pin(async move {
             let codec = Arc::new(EventCodec::<D::Event>::connect(&[schemas], registry).await?);
-            let edition = edition::<D>(schemas);
+            let edition = edition::<D>(&codec);
             let make = move || {
                 let (codec, edition) = (codec.clone(), edition.clone());
                 Box::new(Streams::<D>::new(codec, edition)) as Box<dyn Kind>
@@ -114,16 +114,14 @@ impl<D: Decider> DeclaredKind for Declared<D> {
 
 /// What the states depend on besides the events: their type and `evolve`, and how the events are
 /// read.
-fn edition<D: Decider>(schemas: &ContextSchemas) -> Arc<str> {
-    let mut edition = format!(
-        "{} {} {}",
+fn edition<D: Decider>(codec: &EventCodec<D::Event>) -> Arc<str> {
+    let edition = format!(
+        "{} {} {} {}",
         D::KIND,
         D::EVOLVE_VERSION,
-        std::any::type_name::<D>()
+        std::any::type_name::<D>(),
+        codec.fingerprint()
     );
-    for file in schemas.files() {
-        edition.push_str(&file.text);
-    }
     edition.into()
 }
 
@@ -308,25 +306,15 @@ impl<D: Decider> Streams<D> {
         for (index, event) in events.iter().enumerate() {
             version = version.next();
             self.scratch.clear();
-            let event_type = match self.codec.encode(event, &mut self.scratch) {
+            let written = |name: &str| sink.written.of(name);
+            let encoded = self.codec.encode_as(event, written, &mut self.scratch);
+            let event_type = match encoded {
                 Ok(event_type) => event_type,
                 Err(error) => {
                     sink.batch.take_back(mark);
-                    return Err(Undecided::Error(CommandError::Bug {
-                        reason: error.to_string(),
-                    }));
+                    return Err(Undecided::Error(not_encoded(error)));
                 }
             };
-            let name = event_type.rsplit('.').next().unwrap_or_default();
-            if sink.written.of(name) == Some(0) {
-                let event_type = event_type.to_owned();
-                sink.batch.take_back(mark);
-                return Err(Undecided::Error(CommandError::NotActive {
-                    event_type,
-                    active: 0,
-                    reason: String::new(),
-                }));
-            }
             let key = command.meta.stream.as_str().as_bytes();
             sink.batch.push(key, Some(&self.scratch), |writer| {
                 headers.write(writer, event_type, version, index);
@@ -370,6 +358,27 @@ fn decide_and_fold<D: Decider>(
         }
         Ok((events, next))
     })?
+}
+
+fn not_encoded(error: EncodeError) -> CommandError {
+    match error {
+        EncodeError::NotActive {
+            event_type,
+            version,
+            field,
+            reason,
+        } => CommandError::NotActive {
+            event_type,
+            active: version,
+            reason: match &*field {
+                "" => reason,
+                field => format!("`{field}`: {reason}"),
+            },
+        },
+        refused @ EncodeError::Refused { .. } => CommandError::Bug {
+            reason: refused.to_string(),
+        },
+    }
 }
 
 /// Runs what an author wrote: a panic in it must not take the other streams of the shard along.

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use crate::{
     answer::Answer,
-    binary::annals,
+    binary::Release,
     eventually::eventually,
     ports::free_port,
     process::Process,
@@ -150,7 +150,12 @@ impl TestApp {
 
     /// Starts a role, ready or not.
     pub fn run(&self, role: &Role) {
-        let mut command = self.annals();
+        self.run_of(Release::This, role);
+    }
+
+    /// The same, of this release.
+    pub fn run_of(&self, release: Release, role: &Role) {
+        let mut command = self.binary(release);
         command.arg(role.verb);
         if role.verb == self.commands.verb {
             command.env("ANNALS_COMMANDS__ADDRESS", role.address.to_string());
@@ -170,7 +175,12 @@ impl TestApp {
 
     /// The binary, with the settings of this installation.
     pub fn annals(&self) -> Command {
-        let mut command = annals();
+        self.binary(Release::This)
+    }
+
+    /// One of the binaries, with the settings of this installation.
+    pub fn binary(&self, release: Release) -> Command {
+        let mut command = release.command();
         command.current_dir(self.data.path());
         for (name, value) in &self.settings {
             command.env(format!("ANNALS_{name}"), value);

@@ -16,7 +16,7 @@ mod user;
 
 pub use answer::Answer;
 pub use app::{Company, Role, TestApp};
-pub use binary::annals;
+pub use binary::{Release, annals};
 pub use eventually::{WITHIN, eventually};
 pub use ports::free_port;
 pub use process::{Process, family_of, is_running};

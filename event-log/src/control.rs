@@ -5,6 +5,7 @@
 //! topic takes it over first and has read all of it: of two who change the same, one sees the
 //! other's record (docs/adr/0021).
 
+mod readable;
 mod versions;
 mod writing;
 

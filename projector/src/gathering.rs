@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
 use event_log::{
     Envelope,
+    avro::LearnError,
     consume::{LogRecord, Unrecognized},
 };
 use kernel::StreamId;
@@ -88,39 +89,46 @@ impl Gathering {
         self.bytes
     }
 
-    pub(crate) fn take(&mut self, record: LogRecord) -> Taken {
+    /// # Errors
+    /// Nobody can say now what the record is; it has to be taken again.
+    pub(crate) async fn take(&mut self, record: LogRecord) -> Result<Taken, LearnError> {
         let offset = record.position.offset;
         if offset < self.end.next_offset {
-            return Taken::Yes;
+            return Ok(Taken::Yes);
         }
         self.end.next_offset = offset + 1;
         if self.skipped.contains(&offset) {
-            return Taken::Yes;
+            return Ok(Taken::Yes);
         }
         let bytes = record.value.len();
         let envelope = match record.envelope {
             Ok(envelope) => envelope,
-            Err(unrecognized) => return self.take_unrecognized(unrecognized, offset, bytes),
+            Err(unrecognized) => {
+                return Ok(self.take_unrecognized(unrecognized, offset, bytes));
+            }
         };
         let term = term(&envelope);
         if term < self.end.term {
-            return Taken::Deposed(Box::new(envelope));
+            return Ok(Taken::Deposed(Box::new(envelope)));
         }
         self.end.term = term;
         if self.quarantined.contains(&envelope.stream) {
             self.push(bytes, What::Held(envelope.stream));
-            return Taken::Yes;
+            return Ok(Taken::Yes);
         }
-        match self.events.push(envelope, record.position, &record.value) {
+        let (position, value) = (record.position, &record.value);
+        match self.events.push_or_learn(envelope, position, value).await? {
             Ok(true) => self.push(bytes, What::Event),
             Ok(false) => {}
             Err(undecodable) => {
-                let Undecodable { envelope, error } = *undecodable;
+                let Undecodable {
+                    envelope, error, ..
+                } = *undecodable;
                 let poison = Poison::unreadable(envelope.stream.clone(), offset, &error);
                 self.quarantine(bytes, poison.of(&envelope));
             }
         }
-        Taken::Yes
+        Ok(Taken::Yes)
     }
 
     fn take_unrecognized(

@@ -92,11 +92,11 @@ impl PartitionWorker {
     /// Waits for something, then takes what else is there: no timer, so nothing waits for company.
     async fn gather(&mut self) -> Result<(), SessionError> {
         let arrival = self.feed.next().await?;
-        self.take(arrival);
+        self.take(arrival).await?;
         let mut records = 1;
         while self.size.has_room(&self.gathering, records) {
             match self.feed.arrived()? {
-                Some(arrival) => self.take(arrival),
+                Some(arrival) => self.take(arrival).await?,
                 None => break,
             }
             records += 1;
@@ -104,21 +104,22 @@ impl PartitionWorker {
         Ok(())
     }
 
-    fn take(&mut self, arrival: Arrival) {
+    async fn take(&mut self, arrival: Arrival) -> Result<(), SessionError> {
         let record = match arrival {
             Arrival::End => {
                 self.at_end = true;
-                return;
+                return Ok(());
             }
             Arrival::Record(record) => record,
         };
         self.at_end = false;
         let offset = record.position.offset;
-        match self.gathering.take(record) {
+        match self.gathering.take(record).await? {
             Taken::Yes => {}
             Taken::Deposed(envelope) => self.alarm(&envelope, offset),
             Taken::Foreign => self.pass_over(offset),
         }
+        Ok(())
     }
 
     /// The second line of defence: the fence keeps deposed owners out already.

@@ -5,7 +5,7 @@ use std::{marker::PhantomData, sync::Arc};
 
 use event_log::{
     Envelope, Position, Recorded,
-    avro::{DecodeError, EventCodec},
+    avro::{DecodeError, EventCodec, LearnError},
 };
 use futures::future::BoxFuture;
 use kernel::StreamId;
@@ -28,6 +28,13 @@ pub(crate) trait Gathered: Send + Sync {
         position: Position,
         value: &[u8],
     ) -> Result<bool, Box<Undecodable>>;
+
+    /// Asks the registry about the schema of a value that cannot be decoded without.
+    fn learn<'a>(
+        &'a self,
+        event_type: &'a str,
+        value: &'a [u8],
+    ) -> BoxFuture<'a, Result<(), LearnError>>;
 
     fn len(&self) -> usize;
 
@@ -54,7 +61,38 @@ pub(crate) trait Gathered: Send + Sync {
 #[derive(Debug)]
 pub(crate) struct Undecodable {
     pub(crate) envelope: Envelope,
+    pub(crate) position: Position,
     pub(crate) error: DecodeError,
+}
+
+impl dyn Gathered {
+    /// Like [`push`](Gathered::push); a schema of a later release is learned first.
+    ///
+    /// # Errors
+    /// Nobody can say now what it is: it is not the event that is at fault.
+    pub(crate) async fn push_or_learn(
+        &mut self,
+        envelope: Envelope,
+        position: Position,
+        value: &[u8],
+    ) -> Result<Result<bool, Box<Undecodable>>, LearnError> {
+        let unknown = match self.push(envelope, position, value) {
+            Err(unknown) if matches!(unknown.error, DecodeError::UnknownSchema { .. }) => *unknown,
+            pushed => return Ok(pushed),
+        };
+        let Undecodable {
+            envelope, position, ..
+        } = unknown;
+        match self.learn(&envelope.event_type, value).await {
+            Ok(()) => Ok(self.push(envelope, position, value)),
+            Err(LearnError::Decode(error)) => Ok(Err(Box::new(Undecodable {
+                envelope,
+                position,
+                error,
+            }))),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// The part that differs from model to model.
@@ -63,6 +101,13 @@ pub(crate) trait Code: Send + Sync + 'static {
 
     /// `None` for an event of a type that the model does not take.
     fn decode(&self, event_type: &str, value: &[u8]) -> Result<Option<Self::Event>, DecodeError>;
+
+    /// So that it can be decoded from now on, if that is possible.
+    fn learn(
+        &self,
+        event_type: &str,
+        value: &[u8],
+    ) -> impl Future<Output = Result<(), LearnError>> + Send;
 
     /// At least one event, all of one partition.
     fn write(
@@ -91,6 +136,10 @@ impl<M: ReadModel> Code for Projection<M> {
 
     fn decode(&self, event_type: &str, value: &[u8]) -> Result<Option<M::Event>, DecodeError> {
         self.codec.decode(event_type, value)
+    }
+
+    async fn learn(&self, event_type: &str, value: &[u8]) -> Result<(), LearnError> {
+        self.codec.learn(event_type, value).await
     }
 
     async fn write(
@@ -145,8 +194,20 @@ impl<C: Code> Gathered for Events<C> {
                 Ok(true)
             }
             Ok(None) => Ok(false),
-            Err(error) => Err(Box::new(Undecodable { envelope, error })),
+            Err(error) => Err(Box::new(Undecodable {
+                envelope,
+                position,
+                error,
+            })),
         }
+    }
+
+    fn learn<'a>(
+        &'a self,
+        event_type: &'a str,
+        value: &'a [u8],
+    ) -> BoxFuture<'a, Result<(), LearnError>> {
+        Box::pin(self.code.learn(event_type, value))
     }
 
     fn len(&self) -> usize {

@@ -4,7 +4,10 @@
 //! takes the events of every context. It is built, checkpointed and built anew like any other.
 
 use chrono::{DateTime, Utc};
-use event_log::{Envelope, Position, Recorded, avro::DecodeError};
+use event_log::{
+    Envelope, Position, Recorded,
+    avro::{DecodeError, LearnError},
+};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -46,6 +49,10 @@ impl Code for StreamIndex {
 
     fn decode(&self, _: &str, _: &[u8]) -> Result<Option<()>, DecodeError> {
         Ok(Some(()))
+    }
+
+    async fn learn(&self, _: &str, _: &[u8]) -> Result<(), LearnError> {
+        Ok(())
     }
 
     async fn write(events: &[Recorded<()>], db: &mut PgConnection) -> Result<(), sqlx::Error> {

@@ -9,7 +9,7 @@ use std::{
 
 use event_log::{
     Position,
-    avro::CodecError,
+    avro::{CodecError, LearnError},
     cluster::Cluster,
     consume::{self, ConsumeError, Consumer, DescribeError, PartitionFeed, Topic},
     registry::RegistryClient,
@@ -68,6 +68,8 @@ pub(crate) struct Session {
 pub(crate) enum SessionError {
     #[error(transparent)]
     Codec(#[from] CodecError),
+    #[error(transparent)]
+    Learn(#[from] LearnError),
     #[error(transparent)]
     Topics(#[from] DescribeError),
     #[error(

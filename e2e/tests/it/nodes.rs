@@ -63,20 +63,20 @@ impl Nodes {
 }
 
 /// Clients that send whole lives of tasks, each command to the next node, until told to stop.
-struct Load {
+pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
     clients: Vec<JoinHandle<Vec<Done>>>,
 }
 
-struct Done {
+pub(crate) struct Done {
     command: Command,
     answer: Answer,
     took: Duration,
 }
 
 impl Load {
-    fn begin(manager: &User, worker: &User, nodes: Vec<SocketAddr>) -> Self {
+    pub(crate) fn begin(manager: &User, worker: &User, nodes: Vec<SocketAddr>) -> Self {
         let (stop, answered) = (Arc::default(), Arc::<AtomicUsize>::default());
         let clients = (0..CLIENTS).map(|first| {
             let client = Client {
@@ -95,7 +95,7 @@ impl Load {
         }
     }
 
-    async fn until_more(&self, commands: usize) {
+    pub(crate) async fn until_more(&self, commands: usize) {
         let before = self.answered.load(Ordering::Relaxed);
         eventually("more commands are answered", async || {
             (self.answered.load(Ordering::Relaxed) >= before + commands).then_some(())
@@ -103,7 +103,7 @@ impl Load {
         .await;
     }
 
-    async fn end(self) -> Vec<Done> {
+    pub(crate) async fn end(self) -> Vec<Done> {
         self.stop.store(true, Ordering::Relaxed);
         let clients = join_all(self.clients).await;
         clients.into_iter().flat_map(Result::unwrap).collect()
@@ -164,7 +164,7 @@ fn slowest(done: &[Done]) -> Duration {
 }
 
 /// Each command with its answer, for whoever is alive.
-fn commands(done: Vec<Done>, node: SocketAddr) -> Vec<(Command, Answer)> {
+pub(crate) fn commands(done: Vec<Done>, node: SocketAddr) -> Vec<(Command, Answer)> {
     let commands = done.into_iter();
     commands
         .map(|it| (it.command.to(node), it.answer))

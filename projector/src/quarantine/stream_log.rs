@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use event_log::{
+    avro::LearnError,
     cluster::Cluster,
     consume::LogRecord,
     fetch::{FetchError, PartitionReader},
@@ -35,6 +36,8 @@ pub(super) struct StreamLog {
 pub enum ReadError {
     #[error(transparent)]
     Fetch(#[from] FetchError),
+    #[error(transparent)]
+    Learn(Box<LearnError>),
     #[error("{topic} partition {partition} has bytes that are no records")]
     Records { topic: String, partition: i32 },
     #[error(
@@ -46,6 +49,12 @@ pub enum ReadError {
         partition: i32,
         until: i64,
     },
+}
+
+impl From<LearnError> for ReadError {
+    fn from(error: LearnError) -> Self {
+        Self::Learn(Box::new(error))
+    }
 }
 
 impl StreamLog {
@@ -72,7 +81,7 @@ impl StreamLog {
     /// Gathers what lies below this offset.
     pub(super) async fn read_to(&mut self, until: i64) -> Result<(), ReadError> {
         while let Some(record) = self.ahead.pop_front_if(|it| it.position.offset < until) {
-            self.take(record);
+            self.take(record).await?;
         }
         let topic = self.reader.topic().to_owned();
         let mut at_end = 0;
@@ -99,7 +108,7 @@ impl StreamLog {
                     let record = LogRecord::of(&topic, self.partition, &record);
                     match record.position.offset {
                         offset if offset < self.from => {}
-                        offset if offset < until => self.take(record),
+                        offset if offset < until => self.take(record).await?,
                         _ => self.ahead.push_back(record),
                     }
                 }
@@ -108,43 +117,49 @@ impl StreamLog {
         Ok(())
     }
 
-    fn take(&mut self, record: LogRecord) {
+    async fn take(&mut self, record: LogRecord) -> Result<(), ReadError> {
         if let Ok(envelope) = &record.envelope {
             if envelope.term < self.term {
-                return;
+                return Ok(());
             }
             self.term = envelope.term;
         }
         let offset = record.position.offset;
         let is_of_the_stream = record.stream().is_some_and(|it| it.as_str() == self.stream);
         if !is_of_the_stream || self.skipped.contains(&offset) {
-            return;
+            return Ok(());
         }
         let poison = match record.envelope {
             // Once something cannot be decoded, the rest is held back.
             Ok(_) if self.poison.is_some() => {
                 self.offsets.push(offset);
-                return;
+                return Ok(());
             }
-            Ok(envelope) => match self.events.push(envelope, record.position, &record.value) {
-                Ok(true) => {
-                    self.offsets.push(offset);
-                    return;
+            Ok(envelope) => {
+                let (position, value) = (record.position, &record.value);
+                match self.events.push_or_learn(envelope, position, value).await? {
+                    Ok(true) => {
+                        self.offsets.push(offset);
+                        return Ok(());
+                    }
+                    Ok(false) => return Ok(()),
+                    Err(undecodable) => {
+                        let Undecodable {
+                            envelope, error, ..
+                        } = *undecodable;
+                        Poison::unreadable(envelope.stream.clone(), offset, &error).of(&envelope)
+                    }
                 }
-                Ok(false) => return,
-                Err(undecodable) => {
-                    let Undecodable { envelope, error } = *undecodable;
-                    Poison::unreadable(envelope.stream.clone(), offset, &error).of(&envelope)
-                }
-            },
+            }
             Err(unrecognized) if unrecognized.ours => match &unrecognized.stream {
                 Some(stream) => Poison::unreadable(stream.clone(), offset, &unrecognized),
-                None => return,
+                None => return Ok(()),
             },
-            Err(_) => return,
+            Err(_) => return Ok(()),
         };
         self.offsets.push(offset);
         self.poison.get_or_insert(poison);
+        Ok(())
     }
 
     /// What could be decoded, up to what could not.
