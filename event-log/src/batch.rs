@@ -13,6 +13,8 @@ const HEADER: usize = 61;
 const BEFORE_LENGTH: usize = 12;
 /// Where what the checksum covers begins.
 const CHECKED_FROM: usize = 21;
+/// Where it says how many offsets the last record lies after the first.
+const LAST_OFFSET_DELTA_AT: usize = 23;
 
 /// How many bytes the length of a record takes as a rule: enough for 8 kB.
 const RECORD_LENGTH: usize = 2;
@@ -248,6 +250,15 @@ impl Batch {
             count,
             records,
         }))
+    }
+
+    /// The offset after a batch that cannot be read, if its header can be believed.
+    pub(crate) fn end_in_header(from: &Bytes) -> Option<i64> {
+        let mut header = from.get(..HEADER)?;
+        let offset = header.get_i64();
+        header.advance(LAST_OFFSET_DELTA_AT - 8);
+        let delta = u32::try_from(header.get_i32()).ok()?;
+        offset.checked_add(i64::from(delta) + 1)
     }
 
     /// The records, in order; a compacted batch may have fewer than it was written with.

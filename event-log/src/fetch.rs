@@ -3,7 +3,10 @@
 //! Own Fetch requests rather than a consumer: only they show control batches,
 //! and the marker of one's own take-over is what proves that the end was read.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use kafka_protocol::{
@@ -16,7 +19,7 @@ use kafka_protocol::{
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    batch::{Batch, BatchError, ProducerIdentity},
+    batch::{Batch, BatchError, ProducerIdentity, Record},
     cluster::{Cluster, name, topic_name},
     wire::Connection,
 };
@@ -59,6 +62,35 @@ pub enum FetchError {
     },
 }
 
+/// The records at these offsets of a partition, without those that are not there or cannot be
+/// read. Waits for Kafka for as long as it takes.
+pub async fn read_at(
+    cluster: &Cluster,
+    topic: &str,
+    partition: i32,
+    offsets: impl IntoIterator<Item = i64>,
+) -> Result<BTreeMap<i64, Record>, FetchError> {
+    let wanted: BTreeSet<i64> = offsets.into_iter().collect();
+    let mut reader = PartitionReader::new(cluster, topic, partition, 0);
+    // What is wanted may lie far apart.
+    reader.bytes = NEARLY_NOTHING as i32;
+    let mut found = BTreeMap::new();
+    for offset in &wanted {
+        if *offset < reader.next_offset {
+            continue;
+        }
+        reader.next_offset = *offset;
+        let batches = match reader.next_batches().await {
+            Err(FetchError::Batch { .. } | FetchError::OutOfRange { .. }) => continue,
+            batches => batches?,
+        };
+        let records = batches.iter().flat_map(Batch::records).flatten();
+        let records = records.filter(|record| wanted.contains(&record.offset));
+        found.extend(records.map(|record| (record.offset, record)));
+    }
+    Ok(found)
+}
+
 /// Reads a partition's batches in order, uncommitted: nothing of ours is ever aborted.
 #[derive(Debug)]
 pub struct PartitionReader {
@@ -66,6 +98,10 @@ pub struct PartitionReader {
     topic: String,
     partition: i32,
     next_offset: i64,
+    /// Offset after the batch that was found to be unreadable last.
+    behind: i64,
+    /// About so much in an answer; a batch at least.
+    bytes: i32,
     connection: Option<Connection>,
 }
 
@@ -76,6 +112,8 @@ impl PartitionReader {
             topic: topic.into(),
             partition,
             next_offset: from_offset,
+            behind: from_offset,
+            bytes: FETCH_BYTES,
             connection: None,
         }
     }
@@ -87,6 +125,11 @@ impl PartitionReader {
     /// Offset after the last batch that was read.
     pub fn next_offset(&self) -> i64 {
         self.next_offset
+    }
+
+    /// After [`FetchError::Batch`]: goes on behind the batch that cannot be read.
+    pub fn pass_over(&mut self) {
+        self.next_offset = self.behind.max(self.next_offset + 1);
     }
 
     /// Hands over every batch up to and including this take-over's marker.
@@ -137,7 +180,8 @@ impl PartitionReader {
         }
     }
 
-    /// The next batches below the high watermark; empty when there is nothing new for a while.
+    /// The next batches below the high watermark, as far as they can be read; empty when there is
+    /// nothing new for a while.
     pub async fn next_batches(&mut self) -> Result<Vec<Batch>, FetchError> {
         let records = self.next_records(WAIT_MS).await?;
         self.batches(records)
@@ -166,7 +210,10 @@ impl PartitionReader {
                     batches.push(batch);
                 }
                 Ok(None) => return Ok(batches),
+                // The next reading begins with it.
+                Err(_) if !batches.is_empty() => return Ok(batches),
                 Err(source) => {
+                    self.behind = Batch::end_in_header(&rest).unwrap_or(self.next_offset);
                     return Err(FetchError::Batch {
                         topic: self.topic.clone(),
                         partition: self.partition,
@@ -183,7 +230,7 @@ impl PartitionReader {
             .with_replica_id(BrokerId(-1))
             .with_max_wait_ms(wait_ms)
             .with_min_bytes(1)
-            .with_max_bytes(FETCH_BYTES)
+            .with_max_bytes(self.bytes)
             .with_isolation_level(0)
             .with_session_epoch(-1)
             .with_topics(vec![
@@ -193,7 +240,7 @@ impl PartitionReader {
                         FetchPartition::default()
                             .with_partition(self.partition)
                             .with_fetch_offset(self.next_offset)
-                            .with_partition_max_bytes(FETCH_BYTES),
+                            .with_partition_max_bytes(self.bytes),
                     ]),
             ]);
         let connection = match &mut self.connection {

@@ -94,11 +94,24 @@ impl Log {
         Ok(described.first().map_or(0, |topic| topic.partitions))
     }
 
-    /// Hands over every batch of the partition that lies before its end, and where reading is.
+    /// Hands over every batch of the partition that lies before its end.
     pub(crate) async fn read(
         &self,
         extent: &Extent,
         mut take: impl FnMut(&Batch),
+    ) -> Result<(), LogError> {
+        let take = |batch: Result<&Batch, FetchError>| {
+            take(batch?);
+            Ok(())
+        };
+        self.read_through(extent, take).await
+    }
+
+    /// The same, and tells of each batch that cannot be read, instead of ending at it.
+    pub(crate) async fn read_through(
+        &self,
+        extent: &Extent,
+        mut take: impl FnMut(Result<&Batch, FetchError>) -> Result<(), FetchError>,
     ) -> Result<(), LogError> {
         let Extent {
             topic,
@@ -108,13 +121,22 @@ impl Log {
         let mut reader = PartitionReader::new(&self.cluster, topic, *partition, 0);
         let mut read = Instant::now();
         while reader.next_offset() < *end {
-            let batches = self.answer(reader.next_batches()).await??;
+            let batches = match self.answer(reader.next_batches()).await? {
+                Err(error @ FetchError::Batch { .. }) => {
+                    take(Err(error))?;
+                    reader.pass_over();
+                    continue;
+                }
+                batches => batches?,
+            };
             if !batches.is_empty() {
                 read = Instant::now();
             } else if read.elapsed() > ANSWER_WITHIN {
                 return Err(self.silent());
             }
-            batches.iter().for_each(&mut take);
+            for batch in &batches {
+                take(Ok(batch))?;
+            }
         }
         Ok(())
     }

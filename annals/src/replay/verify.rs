@@ -140,17 +140,23 @@ async fn verify_partition(
             false => others.push(finding),
         };
         let read = log
-            .read(&extent, |batch| {
-                meter.add((batch.last_offset + 1 - batch.base_offset) as u64);
-                checks.take(batch, &mut versions, &mut found);
+            .read_through(&extent, |batch| {
+                match batch {
+                    Ok(batch) => {
+                        meter.add((batch.last_offset + 1 - batch.base_offset) as u64);
+                        checks.take(batch, &mut versions, &mut found);
+                    }
+                    Err(error) => found(checks.unreadable(&error)),
+                }
+                Ok(())
             })
             .await;
         match read {
             Ok(()) => {}
-            // What comes after it cannot be told apart, or is not there.
-            Err(LogError::Fetch(
-                error @ (FetchError::Batch { .. } | FetchError::OutOfRange { .. }),
-            )) => found(checks.unreadable(&error)),
+            // What comes after it is not there.
+            Err(LogError::Fetch(error @ FetchError::OutOfRange { .. })) => {
+                found(checks.unreadable(&error));
+            }
             Err(error) => return Err(error),
         }
         // The other checks are the same in each pass.

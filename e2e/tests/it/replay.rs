@@ -286,6 +286,13 @@ async fn each_kind_of_damage_is_found() {
             ..Forged::of(created, "foreign")
         })
         .await;
+    // It ends nothing: what lies behind it in its partition is found too.
+    let mut compressed = Forged::of(created, "compressed");
+    compressed.partition = version_two.partition;
+    Writer::compressing(&app).write(&compressed).await;
+    let mut behind = Forged::of(created, "behind").header("annals_index", "x");
+    behind.partition = compressed.partition;
+    writer.write(&behind).await;
     // What comes after a higher term is looked at no further, so these come last.
     let late: u64 = created.headers["annals_term"].parse().unwrap();
     writer
@@ -312,7 +319,8 @@ async fn each_kind_of_damage_is_found() {
                 "lower-term": 1,
                 "undecodable": 1,
                 "torn-command": 1,
-                "unreadable-envelope": 1,
+                "unreadable-batch": 1,
+                "unreadable-envelope": 2,
                 "wrong-id": 1,
                 "wrong-partition": 1,
             }),
@@ -446,8 +454,18 @@ struct Writer {
 
 impl Writer {
     fn new(app: &TestApp) -> Self {
+        Self::with_compression(app, "none")
+    }
+
+    /// One who writes batches that Annals does not read.
+    fn compressing(app: &TestApp) -> Self {
+        Self::with_compression(app, "lz4")
+    }
+
+    fn with_compression(app: &TestApp, compression: &str) -> Self {
         let producer = ClientConfig::new()
             .set("bootstrap.servers", app.setting("KAFKA"))
+            .set("compression.type", compression)
             .create()
             .unwrap();
         Self {

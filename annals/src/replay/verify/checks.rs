@@ -28,6 +28,8 @@ pub(super) struct Checks<'a> {
     /// The highest so far.
     term: u64,
     open: Option<Open>,
+    /// The last batch could not be read: it has the offsets up to the next.
+    behind_unreadable: bool,
     pub(super) seen: Seen,
 }
 
@@ -62,6 +64,7 @@ impl<'a> Checks<'a> {
             next_offset: 0,
             term: 0,
             open: None,
+            behind_unreadable: false,
             seen: Seen::default(),
         }
     }
@@ -104,7 +107,8 @@ impl<'a> Checks<'a> {
 
     /// Notes that the log goes on at `from`, up to and including `to`.
     fn follow(&mut self, from: i64, to: i64, found: &mut impl FnMut(Finding)) {
-        if from > self.next_offset {
+        let told = std::mem::take(&mut self.behind_unreadable);
+        if from > self.next_offset && !told {
             let detail = format!("offsets {} to {} are gone", self.next_offset, from - 1);
             found(self.finding(Damage::MissingOffsets, self.next_offset, None, detail));
         }
@@ -217,13 +221,15 @@ impl<'a> Checks<'a> {
     }
 
     /// What it means that the partition cannot be read on.
-    pub(super) fn unreadable(&self, error: &FetchError) -> Finding {
+    /// What comes behind an unreadable batch is looked at; what is missing of its offsets is not
+    /// told once more.
+    pub(super) fn unreadable(&mut self, error: &FetchError) -> Finding {
         let damage = match error {
             FetchError::OutOfRange { .. } => Damage::MissingOffsets,
             _ => Damage::UnreadableBatch,
         };
-        let detail = format!("{}; what comes after it was not looked at", Chain(error));
-        self.finding(damage, self.next_offset, None, detail)
+        self.behind_unreadable = true;
+        self.finding(damage, self.next_offset, None, Chain(error).to_string())
     }
 
     fn finding(
