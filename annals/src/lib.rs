@@ -9,6 +9,7 @@ mod announcing;
 mod app;
 mod context;
 mod demo;
+mod event_data;
 pub mod http;
 mod quarantine;
 pub mod query;

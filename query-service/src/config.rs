@@ -6,7 +6,7 @@ use event_log::cluster::Cluster;
 use serde::Deserialize;
 use service_kit::{ConnectionLimits, SecretUrl};
 
-use crate::following::FollowingConfig;
+use crate::{event_data::EventData, following::FollowingConfig};
 
 /// All but `postgres` have a default.
 #[derive(Clone, Debug, Deserialize)]
@@ -53,6 +53,9 @@ pub struct Config {
     /// is not visible yet.
     #[serde(skip)]
     pub log: Option<Cluster>,
+    /// With it, the events of a stream are shown with what they say.
+    #[serde(skip)]
+    pub event_data: Option<EventData>,
 }
 
 impl Config {
@@ -73,6 +76,7 @@ impl Config {
             unread_ms: defaults::unread_ms(),
             history_roles: defaults::history_roles(),
             log: None,
+            event_data: None,
         }
     }
 

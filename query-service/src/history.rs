@@ -6,6 +6,7 @@ use axum::http::request::Parts;
 use chrono::{DateTime, Utc};
 use kernel::{EventId, StreamId, StreamVersion};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use service_kit::{Identity, Problem, extract::Path};
 use sqlx::{FromRow, Row, postgres::PgRow};
 use utoipa::{IntoParams, ToSchema};
@@ -45,6 +46,13 @@ pub struct StreamEvent {
     pub topic: String,
     pub partition: i32,
     pub offset: i64,
+    /// The event's fields, where they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub data: Option<Value>,
+    /// Why there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_error: Option<String>,
 }
 
 /// One of the events that came of a request.
@@ -80,6 +88,8 @@ impl FromRow<'_, PgRow> for StreamEvent {
             topic: row.try_get("topic")?,
             partition: row.try_get("partition")?,
             offset: row.try_get("offset")?,
+            data: None,
+            data_error: None,
         })
     }
 }
@@ -126,6 +136,7 @@ pub(crate) fn queries() -> OpenApiRouter<Reads> {
 struct IndexReader {
     caller: Identity,
     access: Access,
+    reads: Reads,
 }
 
 impl FromRequestParts<Reads> for IndexReader {
@@ -135,7 +146,11 @@ impl FromRequestParts<Reads> for IndexReader {
         let (caller, access) = Access::of(parts, reads, Served::STREAM_INDEX).await?;
         let roles: Vec<_> = reads.history_roles().iter().map(String::as_str).collect();
         caller.require_any(&roles)?;
-        Ok(Self { caller, access })
+        Ok(Self {
+            caller,
+            access,
+            reads: reads.clone(),
+        })
     }
 }
 
@@ -146,6 +161,15 @@ struct Beginning {
     #[serde(default = "first")]
     #[param(minimum = 1, default = 1)]
     from: Version,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Detail {
+    /// Whether to show what the events say, which is read from Kafka.
+    #[serde(default)]
+    #[param(default = false)]
+    data: bool,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
@@ -178,6 +202,7 @@ impl TryFrom<String> for Version {
         ("kind" = String, Path, description = "The stream's kind, such as `task`"),
         ("id" = String, Path, description = "The stream's id"),
         Beginning,
+        Detail,
         PageParams<StreamEvent>,
     ),
     responses(
@@ -190,6 +215,7 @@ async fn list_stream_events(
     reader: IndexReader,
     Path((kind, id)): Path<(String, String)>,
     Query(Beginning { from }): Query<Beginning>,
+    Query(Detail { data }): Query<Detail>,
     page: PageParams<StreamEvent>,
 ) -> Result<Page<StreamEvent>, Problem> {
     let stream = StreamId::new(&reader.caller.tenant, &kind, &id).map_err(|_| no_such_stream())?;
@@ -219,7 +245,12 @@ async fn list_stream_events(
             return Err(no_such_stream());
         }
     }
-    snapshot.page(&page, events).await
+    let mut page = snapshot.page(&page, events).await?;
+    drop(snapshot);
+    if data {
+        reader.reads.event_data()?.tell(&mut page.items).await?;
+    }
+    Ok(page)
 }
 
 /// All events that came of one request, in the order of their times
@@ -232,6 +263,7 @@ async fn list_stream_events(
     tag = "streams",
     params(
         ("id" = Uuid, Path, description = "The correlation id"),
+        Detail,
         PageParams<CorrelatedEvent>,
     ),
     responses(
@@ -243,6 +275,7 @@ async fn list_stream_events(
 async fn list_correlated_events(
     reader: IndexReader,
     Path(id): Path<String>,
+    Query(Detail { data }): Query<Detail>,
     page: PageParams<CorrelatedEvent>,
 ) -> Result<Page<CorrelatedEvent>, Problem> {
     let id: Uuid = id.parse().map_err(|_| no_such_correlation())?;
@@ -253,7 +286,7 @@ async fn list_correlated_events(
         None => (None, None, None, None),
     };
     let mut snapshot = reader.access.snapshot().await?;
-    let events = snapshot
+    let events: Vec<CorrelatedEvent> = snapshot
         .query_as(
             r#"select stream, version, event_type, time, actor, command_id, correlation_id,
                       causation_id, topic, partition, "offset"
@@ -271,7 +304,13 @@ async fn list_correlated_events(
         .bind(page.rows())
         .fetch_all()
         .await?;
-    snapshot.page(&page, events).await
+    let mut page = snapshot.page(&page, events).await?;
+    drop(snapshot);
+    if data {
+        let events = page.items.iter_mut().map(|event| &mut event.0);
+        reader.reads.event_data()?.tell(events).await?;
+    }
+    Ok(page)
 }
 
 pub(crate) fn no_such_stream() -> Problem {

@@ -8,7 +8,8 @@
 //! row, or a [`Problem`](service_kit::Problem).
 //!
 //! Who wants to hear of changes as they come follows (`following.rs`), on the same routes; what
-//! happened to a stream is read from the index of all streams (`history.rs`).
+//! happened to a stream is read from the index of all streams (`history.rs`), and what its events
+//! say from Kafka (`event_data.rs`).
 //!
 //! One task for each process follows the projector's checkpoints (`watch.rs`); requests
 //! wait for that task, not by asking the database again and again.
@@ -16,6 +17,7 @@
 mod admission;
 mod config;
 mod cursor;
+mod event_data;
 mod failure;
 mod following;
 mod history;
@@ -32,6 +34,7 @@ mod versioned;
 mod watch;
 
 pub use config::Config;
+pub use event_data::{DecodeEvents, EventData};
 pub use failure::{ReadFailed, not_found};
 pub use following::{Change, Changes, ChangesPage, Followable, FollowingConfig};
 pub use history::StreamEvent;

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Config,
+    event_data::EventData,
     failure::unavailable,
     following::{Following, FollowingConfig, Limits, Request, Tail},
     log_end::LogEnds,
@@ -45,6 +46,7 @@ struct Shared {
     room_to_wait: Semaphore,
     ends: Option<LogEnds>,
     history_roles: Vec<String>,
+    event_data: Option<EventData>,
     following: Following,
     stopping: CancellationToken,
 }
@@ -88,6 +90,7 @@ impl Reads {
             room_to_wait: Semaphore::new(config.waiting_reads),
             ends: config.log.clone().map(LogEnds::new),
             history_roles: config.history_roles.clone(),
+            event_data: config.event_data.clone(),
             following: Following::new(&config.following, config.connections as usize),
             stopping: CancellationToken::new(),
         }))
@@ -99,6 +102,13 @@ impl Reads {
 
     pub(crate) fn history_roles(&self) -> &[String] {
         &self.0.history_roles
+    }
+
+    /// # Errors
+    /// 503 when this service was not given the log.
+    pub(crate) fn event_data(&self) -> Result<&EventData, Problem> {
+        let event_data = self.0.event_data.as_ref();
+        event_data.ok_or_else(|| unavailable("this service has no Kafka to read events from"))
     }
 
     pub(crate) fn following(&self) -> &FollowingConfig {

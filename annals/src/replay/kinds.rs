@@ -136,6 +136,30 @@ impl<D: Decider> Folded for State<D> {
     }
 }
 
+/// The kinds of all contexts, before the registry is asked about their schemas.
+pub(crate) struct DeclaredKinds(Vec<(Arc<ContextSchemas>, Arc<dyn DeclaredKind>)>);
+
+impl DeclaredKinds {
+    pub(crate) fn of(contexts: &[Context]) -> Self {
+        let of = |context: &Context| {
+            let schemas = context.schemas.clone();
+            let kinds = context.kinds.clone().into_iter();
+            kinds.map(move |kind| (schemas.clone(), kind))
+        };
+        Self(contexts.iter().flat_map(of).collect())
+    }
+
+    /// Asks the registry for the ids of the schemas.
+    pub(crate) async fn connect(&self, registry: &RegistryClient) -> Result<Kinds, CodecError> {
+        let mut kinds = BTreeMap::new();
+        for (schemas, kind) in &self.0 {
+            let connected = kind.connect(schemas, registry).await?;
+            kinds.insert(kind.name(), (schemas.context().to_owned(), connected));
+        }
+        Ok(Kinds(kinds))
+    }
+}
+
 /// The kinds of all contexts, by the middle part of their stream ids.
 #[derive(Clone)]
 pub(crate) struct Kinds(BTreeMap<&'static str, (String, Arc<dyn Kind>)>);
@@ -146,15 +170,7 @@ impl Kinds {
         contexts: &[Context],
         registry: &RegistryClient,
     ) -> Result<Self, CodecError> {
-        let mut kinds = BTreeMap::new();
-        for context in contexts {
-            for kind in &context.kinds {
-                let connected = kind.connect(&context.schemas, registry).await?;
-                let of = context.schemas.context().to_owned();
-                kinds.insert(kind.name(), (of, connected));
-            }
-        }
-        Ok(Self(kinds))
+        DeclaredKinds::of(contexts).connect(registry).await
     }
 
     pub(crate) fn named(&self, kind: &str) -> Option<&Arc<dyn Kind>> {

@@ -61,6 +61,31 @@ async fn a_task_goes_from_command_to_board_and_history() {
     assert_eq!(history[2]["data"], json!({ "assignee": "polly" }));
 }
 
+#[tokio::test]
+async fn a_streams_history_tells_what_its_events_say() {
+    let app = app().await;
+    let company = app.new_company();
+    let mia = company.user("mia", &["manager", "admin"]);
+    let created = mia.create_task("AVRO-12: Sort the records").send().await;
+    let id = created.succeeded().id();
+    // Others' events lie between them.
+    mia.create_task("another").send().await.succeeded();
+    let assigned = mia.assign(&id, "polly").send().await.succeeded();
+    let path = format!("/v1/streams/task/{id}/events?data=true");
+    let told = mia.read(&*path).after(&assigned).send().await.succeeded();
+    assert_eq!(
+        told.body["items"][0]["data"]["title"],
+        "AVRO-12: Sort the records"
+    );
+    let event = &told.body["items"][1];
+    assert_eq!(event["data"], json!({ "assignee": "polly" }));
+    let request = event["correlation_id"].as_str().unwrap();
+    let request = mia.read(format!("/v1/correlations/{request}/events?data=true"));
+    assert_eq!(request.send().await.body["items"], json!([event]));
+    let unasked = mia.read(path.replace("true", "false")).send().await;
+    assert_eq!(unasked.succeeded().body["items"][1].get("data"), None);
+}
+
 fn titles(page: &serde_json::Value) -> Vec<&str> {
     let items = page["items"].as_array().unwrap();
     items

@@ -22,7 +22,7 @@ pub enum Change {
         /// The event's version in its stream.
         version: i64,
     },
-    Event(StreamEvent),
+    Event(Box<StreamEvent>),
 }
 
 /// The answer to a long-poll.

@@ -211,7 +211,7 @@ impl Row {
                 stream,
                 version,
             },
-            Some(event_type) => Change::Event(StreamEvent {
+            Some(event_type) => Change::Event(Box::new(StreamEvent {
                 id: EventId::of(&stream.parse().ok()?, StreamVersion(version as u64)).0,
                 event_type: event_type.clone(),
                 stream,
@@ -224,7 +224,9 @@ impl Row {
                 topic: topic.to_string(),
                 partition: self.partition,
                 offset: self.offset?,
-            }),
+                data: None,
+                data_error: None,
+            })),
         };
         Some(Fact {
             topic: topic.clone(),

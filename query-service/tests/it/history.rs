@@ -1,10 +1,16 @@
 //! What happened to a stream, from the index of all streams.
 
+use event_log::{
+    cluster::Cluster,
+    topics::{Purpose, TopicOptions, ensure_topic},
+};
+use futures::future::BoxFuture;
+use query_service::{DecodeEvents, EventData};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool};
 use uuid::Uuid;
 
-use crate::{Running, board, follower::EventStream, problem, start};
+use crate::{Running, board, follower::EventStream, problem, start, start_with};
 
 const TASK: &str = "/v1/streams/task/1/events";
 
@@ -56,6 +62,12 @@ async fn happens(running: &Running, stream: &str, version: i64, correlation: Uui
 
 async fn start_with_index() -> Running {
     let running = start().await;
+    index(&running).await;
+    running
+}
+
+/// Returns when it is served.
+async fn index(running: &Running) {
     build_index(&running.postgres).await;
     crate::until("the index is served", async || {
         running
@@ -65,7 +77,6 @@ async fn start_with_index() -> Running {
             == 200
     })
     .await;
-    running
 }
 
 fn versions(page: &Value) -> Vec<i64> {
@@ -105,6 +116,55 @@ async fn a_streams_events_are_read_page_by_page() {
     assert_eq!(versions(&page), [4, 5]);
     let page = running.get_json(&format!("{TASK}?from=6")).await;
     assert_eq!(versions(&page), [] as [i64; 0]);
+    running.stop().await;
+}
+
+struct Unreachable;
+
+impl DecodeEvents for Unreachable {
+    fn decode<'a>(
+        &'a self,
+        _: &'a str,
+        _: &'a str,
+        _: &'a [u8],
+    ) -> BoxFuture<'a, Result<Value, String>> {
+        unreachable!("there is nothing to decode")
+    }
+}
+
+#[tokio::test]
+async fn what_events_say_needs_kafka_and_nothing_else_does() {
+    let nowhere = EventData::new(Cluster::new("127.0.0.1:1"), Unreachable);
+    for event_data in [None, Some(nowhere)] {
+        let running = start_with(|config| config.event_data = event_data).await;
+        index(&running).await;
+        happens(&running, "main/task/1", 1, Uuid::from_u128(1)).await;
+        let path = format!("{TASK}?data=true");
+        problem(running.get(&path).await, 503, "read-side-unavailable").await;
+        assert_eq!(versions(&running.get_json(TASK).await), [1]);
+        let path = format!("{TASK}?data=yes");
+        problem(running.get(&path).await, 422, "invalid-field").await;
+        running.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_the_log_does_not_have_is_shown_without_data() {
+    let kafka = Cluster::new(dev_stack::shared().await.kafka());
+    let topic = TopicOptions::default();
+    ensure_topic(&kafka, board::TOPIC, Purpose::Events, 2, topic)
+        .await
+        .unwrap();
+    let running = start_with(|config| {
+        config.event_data = Some(EventData::new(kafka, Unreachable));
+    })
+    .await;
+    index(&running).await;
+    happens(&running, "main/task/1", 1, Uuid::from_u128(1)).await;
+    let page = running.get_json(&format!("{TASK}?data=true")).await;
+    let event = &page["items"][0];
+    assert_eq!(event["data_error"], "it is not in the log");
+    assert_eq!(event.get("data"), None);
     running.stop().await;
 }
 
