@@ -134,10 +134,12 @@ pub(crate) async fn command_service(
         address: server.address(),
         readiness,
         serving: Box::pin(async move {
-            Ok(match announcer {
-                Some(announcer) => announcer.during(server.serve()).await?,
-                None => server.serve().await?,
-            })
+            let serving = server.serve();
+            let served = match announcer {
+                Some(announcer) => announcer.during(serving).await,
+                None => serving.await,
+            };
+            Ok(served?)
         }),
     })
 }
@@ -174,8 +176,12 @@ pub(crate) async fn projector(
     };
     config.instance = Some(name.clone());
     let announcer = announcer(settings, Part::Projector, &name, known.clone())?;
-    let control = ControlLog::new(&config.cluster, &config.generation);
-    let switch = readiness.component("write switch");
+    let reading = Reading {
+        control: ControlLog::new(&config.cluster, &config.generation),
+        registry: config.registry.clone(),
+        known,
+        readiness: readiness.component("write switch"),
+    };
     let projecting = projector::run(config, models, schemas, &readiness, shutdown.clone());
     Ok(Role {
         name: "projector",
@@ -185,16 +191,16 @@ pub(crate) async fn projector(
             let serving = server.serve(routes, shutdown.clone());
             let projecting = async {
                 let result = tokio::select! {
-                    result = read_what_is_written(&control, &known, switch, projecting) => result,
+                    result = read_what_is_written(reading, projecting) => result,
                     () = shutdown.cancelled() => Ok(()),
                 };
                 shutdown.cancel();
                 result
             };
-            let work = async {
+            let work = Box::pin(async {
                 let ((), result) = tokio::join!(serving, projecting);
                 result
-            };
+            });
             match announcer {
                 Some(announcer) => announcer.during(work).await,
                 None => work.await,
@@ -206,26 +212,69 @@ pub(crate) async fn projector(
 /// Projects once it is known that everything can be read that is written, and as long as it can be:
 /// who cannot would put stream after stream into quarantine.
 async fn read_what_is_written(
-    control: &ControlLog,
-    known: &[KnownVersions],
-    readiness: Component,
+    reading: Reading,
     projecting: impl Future<Output = Result<(), ProjectorError>>,
 ) -> Result<(), RoleError> {
-    const PAUSE: Duration = Duration::from_millis(300);
-    loop {
-        match control.catch_up_if_there().await {
-            Ok(_) => break,
-            Err(error) => readiness.not_ready(Chain(&error).to_string()),
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-    if let Some(unreadable) = control.active().unreadable(known) {
-        return Err(unreadable.into());
-    }
-    readiness.ready();
+    let readable = reading.readable().await?;
     tokio::select! {
         result = projecting => Ok(result?),
-        unreadable = control.until_unreadable(known) => Err(unreadable.into()),
+        unreadable = reading.until_unreadable(readable) => Err(unreadable.into()),
+    }
+}
+
+/// What a projector can read of what is written.
+struct Reading {
+    control: ControlLog,
+    registry: RegistryClient,
+    /// By its own files.
+    known: Vec<KnownVersions>,
+    readiness: Component,
+}
+
+impl Reading {
+    /// Waits until it is known what is written. Answers what can be read: by our files or, if need
+    /// be, by the rules of the registry.
+    async fn readable(&self) -> Result<Vec<KnownVersions>, Unreadable> {
+        const PAUSE: Duration = Duration::from_millis(300);
+        loop {
+            match self.look().await {
+                Ok(Ok(readable)) => {
+                    self.readiness.ready();
+                    return Ok(readable);
+                }
+                Ok(Err(unreadable)) => return Err(unreadable),
+                Err(reason) => self.readiness.not_ready(reason),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// The outer error: it cannot be known at present.
+    async fn look(&self) -> Result<Result<Vec<KnownVersions>, Unreadable>, String> {
+        let active = self.control.catch_up_if_there().await;
+        let active = active.map_err(|error| Chain(&error).to_string())?;
+        if active.unreadable(&self.known).is_none() {
+            return Ok(Ok(self.known.clone()));
+        }
+        let mut readable = Vec::new();
+        for context in &self.known {
+            let through = context.through(&self.registry).await;
+            readable.push(through.map_err(|error| Chain(&error).to_string())?);
+        }
+        Ok(match active.unreadable(&readable) {
+            None => Ok(readable),
+            Some(unreadable) => Err(unreadable),
+        })
+    }
+
+    async fn until_unreadable(&self, mut readable: Vec<KnownVersions>) -> Unreadable {
+        loop {
+            self.control.until_unreadable(&readable).await;
+            readable = match self.readable().await {
+                Ok(readable) => readable,
+                Err(unreadable) => return unreadable,
+            };
+        }
     }
 }
 
@@ -255,6 +304,7 @@ fn announcer(
         role,
         member: member.into(),
         known,
+        registry: RegistryClient::new(settings.registry()?)?,
     }))
 }
 
