@@ -33,8 +33,12 @@ impl Release {
         static THIS: OnceLock<PathBuf> = OnceLock::new();
         static PREVIOUS: OnceLock<PathBuf> = OnceLock::new();
         let binary = match self {
-            Self::This => THIS.get_or_init(|| named().unwrap_or_else(|| build("app", "annals"))),
-            Self::Previous => PREVIOUS.get_or_init(|| build("previous", "annals-previous")),
+            Self::This => THIS
+                .get_or_init(|| named("ANNALS_BINARY").unwrap_or_else(|| build("app", "annals"))),
+            Self::Previous => PREVIOUS.get_or_init(|| {
+                let named = named("ANNALS_PREVIOUS_BINARY");
+                named.unwrap_or_else(|| build("previous", "annals-previous"))
+            }),
         };
         let mut command = Command::new("setpriv");
         // Ends with this process, however that ends. `setpriv` becomes the program.
@@ -52,9 +56,9 @@ impl Release {
     }
 }
 
-/// The one that `ANNALS_BINARY` names.
-fn named() -> Option<PathBuf> {
-    let named = env::var_os("ANNALS_BINARY").filter(|name| !name.is_empty());
+/// The one that this variable names.
+fn named(variable: &str) -> Option<PathBuf> {
+    let named = env::var_os(variable).filter(|name| !name.is_empty());
     named.map(PathBuf::from)
 }
 

@@ -22,6 +22,7 @@ mod refusals;
 mod registry_alone;
 mod registry_python;
 mod replay;
+mod rolling;
 mod tenants;
 mod up;
 
