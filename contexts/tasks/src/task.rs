@@ -50,11 +50,22 @@ pub enum TaskEvent {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "runtime", derive(annals::http::ToSchema))]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum TaskStatus {
-    Open,
-    Closed,
+    /// It wants out: the task is to be done.
+    BirdInACage,
+    /// The task is done.
+    MilletInABowl,
+}
+
+impl TaskStatus {
+    /// For people.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::BirdInACage => "bird in a cage",
+            Self::MilletInABowl => "millet in a bowl",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -110,7 +121,7 @@ impl Decider for Task {
                     jira_id: parts.jira_id.map(str::to_owned),
                     typed_title: parts.typed.map(str::to_owned),
                     description: description.as_str().to_owned(),
-                    status: TaskStatus::Open,
+                    status: TaskStatus::BirdInACage,
                 };
                 let assigned = assignee.clone().map(|assignee| TaskAssigned { assignee });
                 Ok([created].into_iter().chain(assigned).collect())
@@ -146,11 +157,11 @@ impl Decider for Task {
     fn evolve(&mut self, event: &TaskEvent) {
         *self = match event {
             TaskEvent::TaskCreated {
-                status: TaskStatus::Open,
+                status: TaskStatus::BirdInACage,
                 ..
             } => Task::Open { assignee: None },
             TaskEvent::TaskCreated {
-                status: TaskStatus::Closed,
+                status: TaskStatus::MilletInABowl,
                 ..
             } => Task::Done,
             TaskEvent::TaskAssigned { assignee } => Task::Open {
@@ -197,7 +208,7 @@ mod tests {
             jira_id: Some("AVRO-12".into()),
             typed_title: None,
             description: "".into(),
-            status: TaskStatus::Open,
+            status: TaskStatus::BirdInACage,
         }
     }
 
@@ -258,7 +269,7 @@ mod tests {
             jira_id: jira_id.map(Into::into),
             typed_title: typed.map(Into::into),
             description: String::new(),
-            status: TaskStatus::Open,
+            status: TaskStatus::BirdInACage,
         };
         let before = |title: &str, expected| {
             let given = task([]).writing("TaskCreated", 1);

@@ -12,7 +12,7 @@ async fn events_are_cloud_events_in_avro() {
     let app = app().await;
     let company = app.new_company();
     let mia = company.manager("mia");
-    let body = json!({ "title": "[AVRO-12] Ä title", "assignee": "polly" });
+    let body = json!({ "title": "Ä title", "jira_id": "AVRO-12", "assignee": "polly" });
     let command = mia.command("/v1/tasks").json(body).key("k-1").header(
         "traceparent",
         "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
@@ -56,9 +56,14 @@ async fn events_are_cloud_events_in_avro() {
     assert_eq!(
         decode(&registry, &created.value).await,
         record([
-            ("title", Value::String("[AVRO-12] Ä title".into())),
+            ("title", Value::String("Ä title".into())),
+            (
+                "jira_id",
+                Value::Union(1, Value::String("AVRO-12".into()).into())
+            ),
+            ("typed_title", Value::Union(0, Value::Null.into())),
             ("description", Value::String("".into())),
-            ("status", Value::Enum(0, "open".into())),
+            ("status", Value::Enum(0, "bird_in_a_cage".into())),
         ])
     );
     assert_eq!(

@@ -18,7 +18,7 @@ async fn a_python_client_reads_the_log_and_evolves_schemas() {
     let app = app().await;
     let company = app.new_company();
     let mia = company.manager("mia");
-    let body = json!({ "title": "[PY-1] Count the feathers", "assignee": "polly" });
+    let body = json!({ "title": "Count the feathers", "jira_id": "PY-1", "assignee": "polly" });
     let command = mia.command("/v1/tasks").json(body).key("k-1");
     let answer = command.send().await.succeeded();
     let stream = answer.text("stream").to_owned();
@@ -44,7 +44,8 @@ async fn a_python_client_reads_the_log_and_evolves_schemas() {
         events,
         [
             json!({"type": "annals.tasks.TaskCreated", "subject": stream, "data": {
-                "title": "[PY-1] Count the feathers", "description": "", "status": "open"
+                "title": "Count the feathers", "jira_id": "PY-1", "typed_title": null,
+                "description": "", "status": "bird_in_a_cage"
             }}),
             json!({"type": "annals.tasks.TaskAssigned", "subject": stream, "data": {
                 "assignee": "polly"

@@ -17,7 +17,7 @@ fn created(title: &str) -> TaskEvent {
         jira_id: None,
         typed_title: None,
         description: "all of it".into(),
-        status: TaskStatus::Open,
+        status: TaskStatus::BirdInACage,
     }
 }
 

@@ -30,15 +30,20 @@ fn samples() -> Vec<TaskEvent> {
         }
     };
     let mut samples = vec![
-        created("Sort the records", None, None, TaskStatus::Open),
-        created("Sort the records", Some("AVRO-12"), None, TaskStatus::Open),
+        created("Sort the records", None, None, TaskStatus::BirdInACage),
+        created(
+            "Sort the records",
+            Some("AVRO-12"),
+            None,
+            TaskStatus::BirdInACage,
+        ),
         created(
             "Sort — Ä 🦜",
             Some("avro-12"),
             Some("avro-12. Sort — Ä 🦜"),
-            TaskStatus::Open,
+            TaskStatus::BirdInACage,
         ),
-        created("Done already", None, None, TaskStatus::Closed),
+        created("Done already", None, None, TaskStatus::MilletInABowl),
     ];
     let user = |name: &str| UserId::parse(name).unwrap();
     samples.push(TaskEvent::TaskAssigned {

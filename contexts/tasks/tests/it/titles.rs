@@ -65,7 +65,7 @@ fn typed(title: &str) -> TaskEvent {
         jira_id: jira_id.map(Into::into),
         typed_title: typed.map(Into::into),
         description: String::new(),
-        status: TaskStatus::Open,
+        status: TaskStatus::BirdInACage,
     }
 }
 
