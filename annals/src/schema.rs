@@ -276,7 +276,7 @@ pub(crate) enum SchemaError {
         version: u32,
         newest: u32,
     },
-    #[error("{0} errors: see above what to do about each")]
+    #[error("{}: see above what to do about each", count(*.0, "error"))]
     Found(usize),
     #[error("it cannot be done: {0}")]
     InTheWay(String),
@@ -294,8 +294,8 @@ impl SchemaError {
     /// What the process ends with; stable, for CI.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Found(_) => 3,
-            Self::Activate(ActivateError::InTheWay { .. }) => 4,
+            Self::Found(_) | Self::InTheWay(_) | Self::NotSound { .. } | Self::NotVerified => 3,
+            Self::Moved(_) | Self::Activate(ActivateError::InTheWay { .. }) => 4,
             _ => 1,
         }
     }
@@ -603,6 +603,12 @@ fn difference(
     let (old, new) = (event.version(from)?, event.version(to)?);
     let (old, new) = (event.outline(old)?, event.outline(new)?);
     Ok(diff::Difference::new(event, (from, &old), (to, &new)))
+}
+
+/// `1 error`, `2 errors`.
+fn count(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
 }
 
 fn shown<T: Serialize>(json: bool, value: &T, text: impl FnOnce(&T) -> String) -> String {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{
-    SchemaError,
+    SchemaError, count,
     files::Files,
     finding::{Finding, errors},
 };
@@ -50,8 +50,11 @@ impl Report {
     pub(super) fn text(&self) -> String {
         let mut lines: Vec<_> = self.findings.iter().map(Finding::to_string).collect();
         lines.push(format!(
-            "{} events in {}: {} errors, {} warnings",
-            self.events, self.files, self.errors, self.warnings
+            "{} in {}: {}, {}",
+            count(self.events, "event"),
+            self.files,
+            count(self.errors, "error"),
+            count(self.warnings, "warning")
         ));
         lines.join("\n")
     }

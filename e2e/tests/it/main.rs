@@ -23,6 +23,7 @@ mod registry_alone;
 mod registry_python;
 mod replay;
 mod rolling;
+mod schema;
 mod tenants;
 mod up;
 
