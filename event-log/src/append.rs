@@ -9,13 +9,7 @@ use std::{collections::BTreeSet, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use chrono::DateTime;
-use kafka_protocol::{
-    ResponseError,
-    messages::{
-        ProduceRequest,
-        produce_request::{PartitionProduceData, TopicProduceData},
-    },
-};
+use kafka_protocol::ResponseError;
 use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout_at},
@@ -27,12 +21,9 @@ use crate::{
     cluster::{Cluster, ClusterError, name, topic_name},
     fence::TakeOver,
     fetch::{FetchError, PartitionReader},
-    wire::{Connection, WireError},
+    leader::{Leader, Place, ProduceError, Verdict},
 };
 
-const ALL_REPLICAS: i16 = -1;
-/// How long the broker may wait for its replicas.
-const REPLICATION_TIMEOUT_MS: i32 = 5_000;
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// After this long without an answer it is told: leaders move in less.
@@ -79,13 +70,13 @@ pub enum AppendError {
 pub struct Appender {
     cluster: Cluster,
     topic: String,
-    partition: i32,
+    place: Place,
     writer: ProducerIdentity,
     /// The coordinator may repeat the markers of these producers.
     owners: Arc<BTreeSet<i64>>,
     next_sequence: i32,
     next_offset: i64,
-    connection: Option<Connection>,
+    leader: Option<Leader>,
     /// The outcome of every batch so far is known.
     settled: bool,
     pauses: Pauses,
@@ -118,12 +109,15 @@ impl Appender {
         Self {
             cluster: cluster.clone(),
             topic: topic.into(),
-            partition,
+            place: Place {
+                topic: topic_name(topic),
+                partition,
+            },
             writer,
             owners: Arc::new(BTreeSet::from([writer.id])),
             next_sequence: 0,
             next_offset,
-            connection: None,
+            leader: None,
             settled: true,
             pauses: Pauses::Overlooks,
             trouble,
@@ -168,7 +162,7 @@ impl Appender {
         if !std::mem::replace(&mut self.settled, false) {
             return Err(AppendError::Unfinished {
                 topic: self.topic.clone(),
-                partition: self.partition,
+                partition: self.place.partition,
             });
         }
         let records = batch.records();
@@ -192,11 +186,15 @@ impl Appender {
         if !self.settled {
             return Err(AppendError::Unfinished {
                 topic: self.topic.clone(),
-                partition: self.partition,
+                partition: self.place.partition,
             });
         }
-        let mut reader =
-            PartitionReader::new(&self.cluster, &self.topic, self.partition, self.next_offset);
+        let mut reader = PartitionReader::new(
+            &self.cluster,
+            &self.topic,
+            self.place.partition,
+            self.next_offset,
+        );
         let mut foreign = None;
         let read = reader.read_to_marker(renewed.marker, |batch| {
             if !self.is_own_marker(batch) {
@@ -218,19 +216,6 @@ impl Appender {
     }
 
     async fn send_until_answered(&mut self, bytes: Bytes) -> Result<i64, AppendError> {
-        let request = ProduceRequest::default()
-            .with_transactional_id(None)
-            .with_acks(ALL_REPLICAS)
-            .with_timeout_ms(REPLICATION_TIMEOUT_MS)
-            .with_topic_data(vec![
-                TopicProduceData::default()
-                    .with_name(topic_name(&self.topic))
-                    .with_partition_data(vec![
-                        PartitionProduceData::default()
-                            .with_index(self.partition)
-                            .with_records(Some(bytes)),
-                    ]),
-            ]);
         let mut pause = FIRST_PAUSE;
         let mut sent = false;
         let began = awake::now();
@@ -238,7 +223,7 @@ impl Appender {
         let mut reason = format!("the broker did not answer within {TROUBLE_AFTER:?}");
         loop {
             let pauses = self.pauses.before_sending(began).await?;
-            reason = match self.send_telling(&request, tell_at, &reason).await {
+            reason = match self.send_telling(&bytes, sent, tell_at, &reason).await {
                 Ok((code, base_offset)) => match meaning(code) {
                     Meaning::Appended => {
                         self.pauses.acknowledged(pauses);
@@ -260,13 +245,12 @@ impl Appender {
                     }
                 },
                 Err(error) => {
-                    self.connection = None;
-                    // Without a connection to the leader nothing was sent.
-                    sent |= !matches!(error, SendError::Cluster(_));
+                    self.leader = None;
+                    sent |= !error.is_unsent();
                     chain(&error)
                 }
             };
-            let (topic, partition) = (&self.topic, self.partition);
+            let (topic, partition) = (&self.topic, self.place.partition);
             tracing::debug!(topic, partition, reason, "sending the same bytes again");
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -276,13 +260,14 @@ impl Appender {
     /// Sends once; when there has been no answer for too long, tells why the last try had none.
     async fn send_telling(
         &mut self,
-        request: &ProduceRequest,
+        bytes: &Bytes,
+        again: bool,
         tell_at: Instant,
         reason: &str,
-    ) -> Result<(i16, i64), SendError> {
+    ) -> Result<Verdict, SendError> {
         let trouble = self.trouble.clone();
-        let (topic, partition) = (self.topic.clone(), self.partition);
-        let mut answer = pin!(self.send(request));
+        let (topic, partition) = (self.topic.clone(), self.place.partition);
+        let mut answer = pin!(self.send(bytes, again));
         if let Ok(answer) = timeout_at(tell_at, &mut answer).await {
             return answer;
         }
@@ -298,39 +283,28 @@ impl Appender {
     }
 
     fn answered(&self) {
-        let (topic, partition) = (&self.topic, self.partition);
+        let (topic, partition) = (&self.topic, self.place.partition);
         let was_troubled = |trouble: &mut Option<String>| trouble.take().is_some();
         if self.trouble.send_if_modified(was_troubled) {
             tracing::info!(topic, partition, "the log answers again");
         }
     }
 
-    async fn send(&mut self, request: &ProduceRequest) -> Result<(i16, i64), SendError> {
-        // A broker that hung up on an idle connection is no trouble.
-        self.connection.take_if(|connection| !connection.is_open());
-        let connection = match &mut self.connection {
-            Some(connection) => connection,
-            none => none.insert(
-                self.cluster
-                    .connect_leader(&self.topic, self.partition)
-                    .await?,
-            ),
-        };
-        let answer = connection.call(9, request).await?;
-        let partition = answer
-            .responses
-            .first()
-            .and_then(|topic| topic.partition_responses.first());
-        match partition {
-            Some(partition) => {
-                if partition.error_code != 0 {
-                    // The leader may have moved: ask for it anew.
-                    self.connection = None;
-                }
-                Ok((partition.error_code, partition.base_offset))
+    /// Sends once. What is sent `again` goes alone: what kept it from its answer is kept from others.
+    async fn send(&mut self, bytes: &Bytes, again: bool) -> Result<Verdict, SendError> {
+        let leader = match &self.leader {
+            Some(leader) => leader,
+            None => {
+                let found = self.cluster.leader(&self.topic, self.place.partition);
+                self.leader.insert(found.await?)
             }
-            None => Err(SendError::Empty),
+        };
+        let verdict = leader.produce(&self.place, bytes.clone(), again).await?;
+        if verdict.0 != 0 {
+            // The leader may have moved: ask for it anew.
+            self.leader = None;
         }
+        Ok(verdict)
     }
 
     /// The coordinator may repeat the markers of take-overs; anything else between our batches was
@@ -342,8 +316,12 @@ impl Appender {
                 self.next_offset
             )));
         }
-        let mut reader =
-            PartitionReader::new(&self.cluster, &self.topic, self.partition, self.next_offset);
+        let mut reader = PartitionReader::new(
+            &self.cluster,
+            &self.topic,
+            self.place.partition,
+            self.next_offset,
+        );
         let mut next = self.next_offset;
         while next < base_offset {
             let batches = reader.next_batches().await.map_err(|error: FetchError| {
@@ -376,7 +354,7 @@ impl Appender {
         }
         AppendError::Trespassed {
             topic: self.topic.clone(),
-            partition: self.partition,
+            partition: self.place.partition,
             what: format!("{what}, which does not own this shard: stop that program"),
         }
     }
@@ -384,7 +362,7 @@ impl Appender {
     fn diverged(&self, what: String) -> AppendError {
         AppendError::Diverged {
             topic: self.topic.clone(),
-            partition: self.partition,
+            partition: self.place.partition,
             what,
         }
     }
@@ -422,9 +400,17 @@ enum SendError {
     #[error(transparent)]
     Cluster(#[from] ClusterError),
     #[error(transparent)]
-    Wire(#[from] WireError),
-    #[error("the broker's answer names no partition")]
-    Empty,
+    Produce(#[from] ProduceError),
+}
+
+impl SendError {
+    fn is_unsent(&self) -> bool {
+        match self {
+            // Without a leader nothing was sent.
+            Self::Cluster(_) => true,
+            Self::Produce(error) => error.is_unsent(),
+        }
+    }
 }
 
 /// What an error code says about the batch.

@@ -17,7 +17,10 @@ use kafka_protocol::{
 use rdkafka::ClientConfig;
 use tokio::time::{Instant, sleep};
 
-use crate::wire::{Connection, WireError};
+use crate::{
+    leader::{Leader, Leaders},
+    wire::{Connection, WireError},
+};
 use addresses::Addresses;
 pub use security::{Login, Mechanism, Security, SecurityError, Tls};
 
@@ -33,6 +36,13 @@ const NEXT_BROKER_AFTER: Duration = Duration::from_millis(250);
 #[derive(Clone, Debug)]
 pub struct Cluster {
     bootstrap: Vec<String>,
+    connect: Connect,
+    leaders: Arc<Leaders>,
+}
+
+/// How the brokers are connected to.
+#[derive(Clone, Debug)]
+pub(crate) struct Connect {
     security: Security,
     addresses: Arc<Addresses>,
 }
@@ -64,44 +74,11 @@ impl ClusterError {
     }
 }
 
-impl Cluster {
-    /// In the clear and without a login: see [`secured`](Self::secured).
-    pub fn new(bootstrap: &str) -> Self {
-        let bootstrap: Vec<_> = bootstrap
-            .split(',')
-            .map(|address| address.trim().to_owned())
-            .filter(|address| !address.is_empty())
-            .collect();
-        Self {
-            addresses: Arc::new(Addresses::new(&bootstrap)),
-            bootstrap,
-            security: Security::default(),
-        }
-    }
-
-    /// The cluster, reached like this from now on.
-    #[must_use]
-    pub fn secured(self, security: Security) -> Self {
-        Self { security, ..self }
-    }
-
-    /// The addresses, as they were configured.
-    pub fn bootstrap(&self) -> String {
-        self.bootstrap.join(",")
-    }
-
-    /// Addresses and security as rdkafka's clients take them.
-    pub fn client_config(&self) -> ClientConfig {
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", self.bootstrap());
-        self.security.apply(&mut config);
-        config
-    }
-
+impl Connect {
     /// A new connection to this broker. One that could not be opened a moment
     /// ago is not tried again: the same error comes at once, so that however
     /// many ask, no broker gets more than a few attempts a second.
-    pub(crate) async fn connect(
+    pub(crate) async fn open(
         &self,
         address: &str,
         answer_within: Duration,
@@ -116,6 +93,61 @@ impl Cluster {
         }
         opened
     }
+}
+
+impl Cluster {
+    /// In the clear and without a login: see [`secured`](Self::secured).
+    pub fn new(bootstrap: &str) -> Self {
+        let bootstrap: Vec<_> = bootstrap
+            .split(',')
+            .map(|address| address.trim().to_owned())
+            .filter(|address| !address.is_empty())
+            .collect();
+        let connect = Connect {
+            security: Security::default(),
+            addresses: Arc::new(Addresses::new(&bootstrap)),
+        };
+        Self {
+            bootstrap,
+            connect,
+            leaders: Arc::default(),
+        }
+    }
+
+    /// The cluster, reached like this from now on.
+    #[must_use]
+    pub fn secured(self, security: Security) -> Self {
+        Self {
+            connect: Connect {
+                security,
+                ..self.connect
+            },
+            leaders: Arc::default(),
+            ..self
+        }
+    }
+
+    /// The addresses, as they were configured.
+    pub fn bootstrap(&self) -> String {
+        self.bootstrap.join(",")
+    }
+
+    /// Addresses and security as rdkafka's clients take them.
+    pub fn client_config(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.bootstrap());
+        self.connect.security.apply(&mut config);
+        config
+    }
+
+    /// A new connection to this broker: see [`Connect::open`].
+    pub(crate) async fn connect(
+        &self,
+        address: &str,
+        answer_within: Duration,
+    ) -> Result<Connection, WireError> {
+        self.connect.open(address, answer_within).await
+    }
 
     /// A new connection to the broker that leads the partition now.
     pub async fn connect_leader(
@@ -123,19 +155,28 @@ impl Cluster {
         topic: &str,
         partition: i32,
     ) -> Result<Connection, ClusterError> {
+        let address = self.leader_address(topic, partition).await?;
+        Ok(self.connect(&address, ANSWER_WITHIN).await?)
+    }
+
+    /// The way to the broker that leads the partition now, which all of this cluster share.
+    pub(crate) async fn leader(&self, topic: &str, partition: i32) -> Result<Leader, ClusterError> {
+        let address = self.leader_address(topic, partition).await?;
+        Ok(self.leaders.at(&address, &self.connect))
+    }
+
+    async fn leader_address(&self, topic: &str, partition: i32) -> Result<String, ClusterError> {
         let request = MetadataRequest::default()
             .with_topics(Some(vec![
                 MetadataRequestTopic::default().with_name(Some(topic_name(topic))),
             ]))
             .with_allow_auto_topic_creation(false);
         let metadata = self.metadata(&request).await?;
-        let address =
-            leader_address(&metadata, partition).map_err(|code| ClusterError::NoLeader {
-                topic: topic.into(),
-                partition,
-                code,
-            })?;
-        Ok(self.connect(&address, ANSWER_WITHIN).await?)
+        leader_address(&metadata, partition).map_err(|code| ClusterError::NoLeader {
+            topic: topic.into(),
+            partition,
+            code,
+        })
     }
 
     /// A new connection to the broker that coordinates this transactional id now.
@@ -184,7 +225,8 @@ impl Cluster {
     ) -> Result<MetadataResponse, ClusterError> {
         let metadata = self.connect_any().await?.ask(request).await?;
         let brokers = metadata.brokers.iter();
-        self.addresses
+        self.connect
+            .addresses
             .learn(brokers.map(|broker| format!("{}:{}", broker.host, broker.port)));
         Ok(metadata)
     }
@@ -192,7 +234,7 @@ impl Cluster {
     /// A new connection to any broker: the one that answered last, or whichever
     /// answers first, where that one takes its time.
     pub(crate) async fn connect_any(&self) -> Result<Connection, ClusterError> {
-        let mut waiting = self.addresses.in_order().into_iter();
+        let mut waiting = self.connect.addresses.in_order().into_iter();
         let mut opening = FuturesUnordered::new();
         let mut failure = ClusterError::NoAddress;
         loop {

@@ -24,6 +24,7 @@ pub mod envelope;
 pub mod fence;
 pub mod fetch;
 pub mod group;
+mod leader;
 pub mod migration;
 pub mod position;
 pub mod registry;

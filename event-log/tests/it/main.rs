@@ -15,5 +15,6 @@ mod renewal;
 mod security;
 mod self_test;
 mod shard;
+mod sharing;
 mod take_over;
 mod topics;

@@ -57,11 +57,13 @@ impl Gate {
 }
 
 type Faults = Arc<Mutex<VecDeque<(Kind, Fault)>>>;
+type Seen = Arc<Mutex<Vec<Kind>>>;
 
 /// Ends with the test's runtime.
 pub struct Proxy {
     pub address: String,
     faults: Faults,
+    seen: Seen,
     /// Increased when all connections are to end.
     hang_up: watch::Sender<u32>,
 }
@@ -70,11 +72,12 @@ impl Proxy {
     pub async fn before(broker: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let faults = Faults::default();
+        let (faults, seen) = (Faults::default(), Seen::default());
         let route = Route {
             broker: broker.into(),
             proxy_port: listener.local_addr().unwrap().port(),
             faults: faults.clone(),
+            seen: seen.clone(),
         };
         let (hang_up, hung_up) = watch::channel(0);
         tokio::spawn(async move {
@@ -93,6 +96,7 @@ impl Proxy {
         Self {
             address,
             faults,
+            seen,
             hang_up,
         }
     }
@@ -118,6 +122,12 @@ impl Proxy {
         gate
     }
 
+    /// How many requests of this kind have come so far.
+    pub fn count(&self, kind: Kind) -> usize {
+        let seen = self.seen.lock().unwrap();
+        seen.iter().filter(|it| **it == kind).count()
+    }
+
     /// Whether every fault has happened.
     pub fn is_used_up(&self) -> bool {
         self.faults.lock().unwrap().is_empty()
@@ -129,6 +139,7 @@ struct Route {
     broker: String,
     proxy_port: u16,
     faults: Faults,
+    seen: Seen,
 }
 
 impl Route {
@@ -139,6 +150,7 @@ impl Route {
         loop {
             let request = read_frame(&mut client).await?;
             let kind = Kind::of(&request);
+            self.seen.lock().unwrap().push(kind);
             let fault = self.take_fault(kind);
             match &fault {
                 None | Some(Fault::LoseAnswer) => {}
