@@ -4,6 +4,7 @@
 mod bare_handler;
 mod bare_log;
 mod bare_rows;
+mod codec;
 mod commands;
 mod cpu;
 mod figures;
@@ -39,6 +40,8 @@ struct Cli {
 enum Bench {
     /// Commands, in process beside the bare log and over HTTP beside a bare handler
     Commands(commands::Options),
+    /// Encoding and decoding, beside bare serde_avro_fast, and through migration rules
+    Codec(codec::Options),
     /// How fast a service has its state again, beside a bare consumer
     Restore(restore::Options),
     /// Events into rows, beside a loop that only copies and merges the same rows
@@ -91,6 +94,7 @@ fn main() -> ExitCode {
 async fn perform(bench: Bench) -> Result<()> {
     match bench {
         Bench::Commands(options) => commands::run(options).await,
+        Bench::Codec(options) => codec::run(&options),
         Bench::Restore(options) => restore::run(options).await,
         Bench::Projection(options) => projection::run(options).await,
         Bench::Following(options) => following::run(options).await,
