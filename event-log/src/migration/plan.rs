@@ -151,7 +151,11 @@ impl Plan {
                         })?;
                 }
                 Work::Expression(expression) => {
-                    let result = expression.evaluate(&value.to_json());
+                    if has_large_long(&value) {
+                        let reason = "it has a long that JSONATA would round";
+                        return Err(MigrateError::Expression(reason.into()));
+                    }
+                    let result = expression.evaluate(value.to_json());
                     let json = result.map_err(MigrateError::Expression)?;
                     let value_of = Value::from_rule(&json, &stage.to, stage.to.root());
                     value = value_of.map_err(MigrateError::Expression)?;
@@ -208,6 +212,17 @@ impl Rule {
                 }
             }
         }
+    }
+}
+
+/// Whether there is a long that no float is.
+fn has_large_long(value: &Value) -> bool {
+    match value {
+        Value::Long(long) => long.unsigned_abs() > 1 << 53,
+        Value::Array(items) => items.iter().any(has_large_long),
+        Value::Map(entries) => entries.iter().any(|(_, value)| has_large_long(value)),
+        Value::Record(record) => record.fields.iter().any(|(_, value)| has_large_long(value)),
+        _ => false,
     }
 }
 

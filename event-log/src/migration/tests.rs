@@ -574,3 +574,46 @@ fn a_datum_that_is_broken_is_malformed_and_nothing_worse() {
         assert!(schema.decode(datum).is_err(), "{datum:?}");
     }
 }
+
+#[test]
+fn other_peoples_expressions_lead_from_one_version_to_the_next() {
+    let older = r#"{"name":"name","type":"string"},{"name":"n","type":"long"}"#;
+    let newer = r#"{"name":"title","type":["null","string"]},{"name":"n","type":"int"},
+        {"name":"kind","type":{"type":"enum","name":"Kind","symbols":["a","b"]},"default":"a"}"#;
+    let migration = json!({
+        "upgrade": { "type": "JSONATA", "expression": "{ 'title': name, 'n': n * 2 }" },
+        "downgrade": { "type": "JSONATA", "expression": "{ 'name': title, 'n': n / 2 }" },
+    });
+    let history = history(older, newer, migration);
+    assert_eq!(
+        found(&history),
+        [
+            "note not-checked upgrade ",
+            "warning rounds upgrade n",
+            "note not-checked downgrade ",
+        ]
+    );
+    both_ways(
+        &history,
+        json!({"name": "x", "n": 5}),
+        json!({"title": "x", "n": 10, "kind": "a"}),
+    );
+    for too_large in [i64::MAX, 1 << 40] {
+        let refused = migrated(&history, 1, 2, json!({"name": "x", "n": too_large}));
+        assert!(
+            matches!(refused, Err(MigrateError::Expression(_))),
+            "{refused:?}"
+        );
+    }
+    let broken = json!({ "upgrade": { "type": "JSONATA", "expression": "{" } });
+    finds(
+        NAME,
+        NAME,
+        broken,
+        &[
+            "note not-checked upgrade ",
+            "error bad-expression upgrade ",
+            "error not-invertible downgrade ",
+        ],
+    );
+}
