@@ -20,7 +20,7 @@ use super::{
     stream_log::{ReadError, StreamLog},
 };
 use crate::{
-    Config, Model,
+    Config, Model, changes,
     commit::{self, CommitError, classify},
     failure::chain,
     projection::Gathered,
@@ -220,6 +220,10 @@ impl Desk {
             .await
             .map_err(failed("find the edition's tables"))?;
         let (applied, refused) = apply(&mut transaction, log.events()).await?;
+        let since = quarantined.position();
+        changes::tell_again(&mut transaction, &quarantined.stream, &since, next_offset)
+            .await
+            .map_err(failed("tell what has changed"))?;
         let still = refused.or_else(|| log.take_poison());
         let still = match still {
             Some(poison) => {

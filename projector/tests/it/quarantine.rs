@@ -211,6 +211,12 @@ async fn a_retry_ends_at_the_next_poisoned_event() {
         .unwrap();
     let without = [&events[..2], &events[3..]].concat();
     assert_eq!(world.tally("a").await, Some(fold(&without)));
+    // Those who follow are past the events, and hear of them where they are now.
+    let told: Vec<i64> = sqlx::query_scalar(r#"select "offset" from rm_tally_e1.changes"#)
+        .fetch_all(&world.postgres)
+        .await
+        .unwrap();
+    assert_eq!(told, [offset + 4; 3]);
     assert_eq!(world.quarantined().await, []);
     running.stop().await;
 }

@@ -24,6 +24,7 @@ use crate::{failure::ReadFailed, read_side::Served, reader::Reads};
 const READ_AT_A_TIME: i64 = 200;
 /// How long one waits for another try when Postgres does not answer.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
+const LOOKS_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// What a follower is told next.
 #[derive(Debug)]
@@ -272,7 +273,8 @@ impl Followed {
         }
     }
 
-    /// What lies between two places.
+    /// What lies between two places. Where Postgres has been set back, or another server answers
+    /// than the tail's, that may not be there yet.
     async fn between(&self, mut from: Place, to: &Place) -> Result<VecDeque<Arc<Delivery>>, Ended> {
         let mut all = VecDeque::new();
         while !from.covers(to) {
@@ -284,8 +286,8 @@ impl Followed {
             });
             all.extend(deliveries(&from, page.facts));
             from = reached;
-            if whole {
-                break;
+            if whole && !from.covers(to) {
+                sleep(LOOKS_AGAIN_AFTER).await;
             }
         }
         Ok(all)
@@ -309,7 +311,7 @@ fn completed(mut place: Place, otherwise: Otherwise, reached: &Place) -> Place {
 fn deliveries(from: &Place, facts: Vec<Fact>) -> VecDeque<Arc<Delivery>> {
     let mut place = from.clone();
     let mut delivery = |fact: Fact| {
-        place.advance(&fact.topic, fact.partition, fact.offset + 1);
+        place.advance(&fact.topic, fact.partition, fact.next_offset);
         Arc::new(Delivery::new(&fact.change, place.encode().into(), 0))
     };
     facts.into_iter().map(&mut delivery).collect()

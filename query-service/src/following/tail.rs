@@ -250,7 +250,7 @@ impl Tail {
         self.reading += 1;
         let mut place = from;
         for (told, fact) in (1..).zip(facts) {
-            place.advance(&fact.topic, fact.partition, fact.offset + 1);
+            place.advance(&fact.topic, fact.partition, fact.next_offset);
             self.followers.tell(&fact, &place, self.reading);
             if told % (self.room / 2) == 0 {
                 self.pace().await;

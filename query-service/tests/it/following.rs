@@ -192,7 +192,7 @@ async fn an_event_that_changes_several_keys_is_told_once() {
     board::change(&running.postgres, 0, &[1]).await;
     stream.versions(1).await;
     let another_key = "insert into rm_test_board_e1.changes
-        select tenant, 'b', topic, partition, 1, stream, 2 from rm_test_board_e1.changes";
+        select tenant, 'b', topic, partition, 1, 'main/task/5', 2 from rm_test_board_e1.changes";
     sqlx::query(another_key)
         .execute(&running.postgres)
         .await
@@ -200,6 +200,70 @@ async fn an_event_that_changes_several_keys_is_told_once() {
     board::change(&running.postgres, 0, &[5]).await;
     let told = stream.expect("change").await;
     assert_eq!((told.keys(), told.version()), (vec!["5", "b"], 2));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn who_comes_back_to_a_database_that_was_set_back_misses_nothing() {
+    let running = start().await;
+    let mut stream = EventStream::open(&running, LIST, None).await;
+    stream.expect("state").await;
+    board::change(&running.postgres, 0, &[1, 2, 3]).await;
+    assert_eq!(stream.versions(1).await, [1]);
+    let first = stream.last_event_id.clone();
+    assert_eq!(stream.versions(2).await, [2, 3]);
+    // As a crash of Postgres does it, or a new database that is built from the log.
+    sqlx::raw_sql(
+        r#"update annals.checkpoints set next_offset = 1 where partition = 0;
+           delete from rm_test_board_e1.changes where "offset" >= 1"#,
+    )
+    .execute(&running.postgres)
+    .await
+    .unwrap();
+    // The tail is where the others have heard everything.
+    let mut again = EventStream::open(&running, LIST, Some(&first)).await;
+    board::change(&running.postgres, 0, &[2]).await;
+    board::change(&running.postgres, 0, &[3]).await;
+    board::change(&running.postgres, 0, &[4]).await;
+    assert_eq!(again.versions(3).await, [2, 3, 4]);
+    assert_eq!(stream.versions(1).await, [4]);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_let_out_of_quarantine_is_told_with_the_next_event() {
+    let running = start().await;
+    board::change(&running.postgres, 0, &[1, 2]).await;
+    let mut stream = EventStream::open(&running, LIST, None).await;
+    stream.expect("state").await;
+    sqlx::query(
+        "insert into rm_test_board_e1.changes
+         select 'main', '7', $1, 0, 2, 'main/task/7', version from generate_series(11, 12) version",
+    )
+    .bind(board::TOPIC)
+    .execute(&running.postgres)
+    .await
+    .unwrap();
+    board::change(&running.postgres, 0, &[3]).await;
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        let change = stream.expect("change").await;
+        told.push((change.data["stream"].clone(), change.version()));
+        // Who is cut off here hears the rest, if with what it has heard.
+        let mut again = EventStream::open(&running, LIST, Some(&stream.last_event_id)).await;
+        if told.len() < 3 {
+            assert_eq!(again.versions(3).await, [3, 11, 12]);
+        }
+    }
+    let of = |stream: &str, version| (json!(stream), version);
+    let expected = [
+        of("main/task/3", 3),
+        of("main/task/7", 11),
+        of("main/task/7", 12),
+    ];
+    assert_eq!(told, expected);
+    let mut seven = EventStream::open(&running, "/v1/tasks?since=beginning", None).await;
+    assert_eq!(seven.versions(5).await, [1, 2, 3, 11, 12]);
     running.stop().await;
 }
 
