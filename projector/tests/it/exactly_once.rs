@@ -211,12 +211,8 @@ pub fn fold(events: &[Note]) -> (i64, i64, String) {
     let mut digest = String::new();
     let mut sum = 0;
     for event in events {
-        let (text, weight) = match event {
-            Note::Written { text, weight } => (text.as_str(), *weight),
-            Note::Erased {} => ("erased", 0),
-        };
-        digest = format!("{:x}", Sha256::digest(format!("{digest}{text}")));
-        sum += weight;
+        digest = format!("{:x}", Sha256::digest(format!("{digest}{}", event.text())));
+        sum += event.weight();
     }
     (events.len() as i64, sum, digest)
 }

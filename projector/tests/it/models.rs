@@ -11,6 +11,22 @@ pub enum Note {
     Erased {},
 }
 
+impl Note {
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Written { text, .. } => text,
+            Self::Erased {} => "erased",
+        }
+    }
+
+    pub fn weight(&self) -> i64 {
+        match self {
+            Self::Written { weight, .. } => *weight,
+            Self::Erased {} => 0,
+        }
+    }
+}
+
 pub fn written(text: &str, weight: i64) -> Note {
     Note::Written {
         text: text.into(),
@@ -57,10 +73,7 @@ impl ReadModel for Tally {
 
     async fn project(events: &[Recorded<Note>], db: &mut PgConnection) -> Result<(), sqlx::Error> {
         for event in events {
-            let (text, weight) = match &event.event {
-                Note::Written { text, weight } => (text.as_str(), *weight),
-                Note::Erased {} => ("erased", 0),
-            };
+            let (text, weight) = (event.event.text(), event.event.weight());
             sqlx::query("insert into weights values ($1, $2)")
                 .bind(event.envelope.stream.as_str())
                 .bind(weight)

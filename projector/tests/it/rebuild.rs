@@ -29,7 +29,7 @@ impl ReadModel for NextTally {
             events bigint not null,
             weight bigint not null,
             digest text not null,
-            heaviest bigint not null
+            heaviest bigint not null default 0
         );
         create table weights (stream text, weight bigint);";
     const DIFFERS: &'static [&'static str] = &["tally.weight", "tally.heaviest"];
@@ -37,27 +37,14 @@ impl ReadModel for NextTally {
     type Event = Note;
 
     async fn project(events: &[Recorded<Note>], db: &mut PgConnection) -> Result<(), sqlx::Error> {
+        Tally::project(events, db).await?;
         for event in events {
-            let (text, weight) = match &event.event {
-                Note::Written { text, weight } => (text.as_str(), *weight),
-                Note::Erased {} => ("erased", 0),
-            };
-            sqlx::query("insert into weights values ($1, $2)")
-                .bind(event.envelope.stream.as_str())
-                .bind(weight)
-                .execute(&mut *db)
-                .await?;
             sqlx::query(
-                "insert into tally as t values ($1, 1, 2 * $2, encode(sha256($3::bytea), 'hex'), $2)
-                 on conflict (stream) do update set
-                     events = t.events + 1,
-                     weight = t.weight + excluded.weight,
-                     digest = encode(sha256(t.digest::bytea || $3), 'hex'),
-                     heaviest = greatest(t.heaviest, excluded.heaviest)",
+                "update tally set weight = weight + $2, heaviest = greatest(heaviest, $2)
+                  where stream = $1",
             )
             .bind(event.envelope.stream.as_str())
-            .bind(weight)
-            .bind(text.as_bytes())
+            .bind(event.event.weight())
             .execute(&mut *db)
             .await?;
         }
