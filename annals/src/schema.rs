@@ -32,6 +32,7 @@ mod verify;
 use std::{path::PathBuf, str::FromStr, sync::Arc};
 
 use event_log::{
+    avro::CodecError,
     control::{ControlError, ControlLog},
     migration::{self, HistoryError},
     registry::RegistryError,
@@ -250,6 +251,8 @@ pub(crate) enum SchemaError {
         #[source]
         source: HistoryError,
     },
+    #[error("this binary's events and its schema files do not fit together")]
+    Codec(#[source] CodecError),
     #[error("failed to read the log")]
     Scan(#[from] ScanError),
     #[error("the address of Postgres is not valid")]
@@ -280,7 +283,7 @@ pub(crate) enum SchemaError {
     Found(usize),
     #[error("it cannot be done: {0}")]
     InTheWay(String),
-    #[error("{failed} of {all} stored events do not come through: nothing was changed")]
+    #[error("{failed} of {all} stored events do not come through")]
     NotSound { failed: u64, all: u64 },
     #[error(
         "rules are new and nobody has read the log by them: run `annals schema verify --report FILE`, then `apply --verified FILE`"
@@ -397,7 +400,7 @@ pub(crate) async fn perform(
         SchemaVerb::Verify { report, source } => {
             let files = Files::load(&source, contexts)?;
             let plan = plan::plan(&reach(settings)?, &files).await?;
-            let found = verify(settings, &files, &plan, None).await?;
+            let found = verify(settings, contexts, &files, &plan, None).await?;
             if let Some(report) = report {
                 write(&report, &to_json(&found))?;
             }
@@ -423,7 +426,7 @@ pub(crate) async fn perform(
                             "what was verified is another plan".into(),
                         ));
                     }
-                    verify(settings, &files, &plan, Some(&report))
+                    verify(settings, contexts, &files, &plan, Some(&report))
                         .await?
                         .verdict()?;
                 }
@@ -503,11 +506,12 @@ fn log(settings: &Settings) -> Result<Log, SettingsError> {
 /// The whole log, or what came after a report.
 async fn verify(
     settings: &Settings,
+    contexts: &[Context],
     files: &Files,
     plan: &plan::Plan,
     after: Option<&verify::Report>,
 ) -> Result<verify::Report, SchemaError> {
-    let provers = Arc::new(prover::Provers::new(files, &plan.events)?);
+    let provers = Arc::new(prover::Provers::new(files, &plan.events, contexts)?);
     let log = log(settings)?;
     let mut parts = scan::parts(&log, &files.contexts()).await?;
     if let Some(report) = after {

@@ -19,6 +19,7 @@ mod registry;
 mod restore;
 mod role;
 mod stored;
+mod verify;
 mod world;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -44,6 +45,8 @@ enum Bench {
     Codec(codec::Options),
     /// How fast a service has its state again, beside a bare consumer
     Restore(restore::Options),
+    /// Every event by a candidate rule and back, beside a bare consumer
+    Verify(verify::Options),
     /// Events into rows, beside a loop that only copies and merges the same rows
     Projection(projection::Options),
     /// What followers cost, and how long a change takes to all of them
@@ -71,9 +74,9 @@ enum Bench {
 }
 
 fn main() -> ExitCode {
-    // The roles that are measured are processes of their own: this binary again, as `annals`.
+    // What is measured are processes of their own: this binary again, as `annals`.
     let first = std::env::args().nth(1).unwrap_or_default();
-    if role::NAMES.contains(&first.as_str()) {
+    if role::NAMES.contains(&first.as_str()) || first == "schema" {
         return annals::App::new([tasks::context()]).run();
     }
     let cli = Cli::parse();
@@ -96,6 +99,7 @@ async fn perform(bench: Bench) -> Result<()> {
         Bench::Commands(options) => commands::run(options).await,
         Bench::Codec(options) => codec::run(&options),
         Bench::Restore(options) => restore::run(options).await,
+        Bench::Verify(options) => verify::run(options).await,
         Bench::Projection(options) => projection::run(options).await,
         Bench::Following(options) => following::run(options).await,
         Bench::Memory(options) => memory::run(options).await,

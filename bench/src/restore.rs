@@ -47,7 +47,7 @@ pub async fn run(options: Options) -> Result<()> {
         let empty = started(&world, "nothing").await?;
         let full = started(&world, BENCH).await?;
         ours.push(full.saturating_sub(empty));
-        limit.push(consumed(&world, records).await?);
+        limit.push(consumed(&world, BENCH, records).await?);
     }
     let (ours, limit) = (rate(records, &mut ours), rate(records, &mut limit));
     figures.figure(BENCH, "records", records as f64, None);
@@ -58,7 +58,7 @@ pub async fn run(options: Options) -> Result<()> {
 }
 
 /// By the median: whoever starts first warms the file cache for all.
-fn rate(records: usize, took: &mut [Duration]) -> f64 {
+pub fn rate(records: usize, took: &mut [Duration]) -> f64 {
     took.sort_unstable();
     records as f64 / took[took.len() / 2].as_secs_f64()
 }
@@ -73,11 +73,11 @@ async fn started(world: &World, generation: &str) -> Result<Duration> {
 }
 
 /// How long a consumer takes to read and decode the whole log.
-async fn consumed(world: &World, records: usize) -> Result<Duration> {
+pub async fn consumed(world: &World, generation: &str, records: usize) -> Result<Duration> {
     let (context, registry) = (tasks::context(), world.registry()?);
     let codec = EventCodec::<TaskEvent>::connect(&[context.schemas()], &registry).await?;
     let codec = Arc::new(codec);
-    let generation = world.generation(BENCH);
+    let generation = world.generation(generation);
     let from: Vec<_> = (0..generation.partitions)
         .map(|partition| Position {
             topic: generation.events_topic("tasks"),

@@ -13,7 +13,7 @@ use event_log::{
     schemas::ContextSchemas,
 };
 use futures::future::BoxFuture;
-use kernel::Decider;
+use kernel::{Decider, Event};
 use serde_json::Value;
 
 use crate::context::Context;
@@ -27,6 +27,17 @@ pub(crate) trait DeclaredKind: Send + Sync {
         schemas: &'a ContextSchemas,
         registry: &'a RegistryClient,
     ) -> BoxFuture<'a, Result<Arc<dyn Kind>, CodecError>>;
+
+    /// The events' types, without asking the registry about anything.
+    fn typed(&self, schemas: &ContextSchemas) -> Result<Arc<dyn Typed>, CodecError>;
+}
+
+/// The Rust types of a kind's events.
+pub(crate) trait Typed: Send + Sync {
+    fn has(&self, event_type: &str) -> bool;
+
+    /// Whether the type takes a datum of the event's newest version.
+    fn take(&self, event_type: &str, datum: &[u8]) -> Result<(), DecodeError>;
 }
 
 /// A kind of stream whose events can be read.
@@ -81,6 +92,33 @@ impl<D: Decider> DeclaredKind for Declared<D> {
             let codec = EventCodec::<D::Event>::connect(&[schemas], registry).await?;
             Ok(Arc::new(Read::<D>(Arc::new(codec))) as Arc<dyn Kind>)
         })
+    }
+
+    fn typed(&self, schemas: &ContextSchemas) -> Result<Arc<dyn Typed>, CodecError> {
+        let codec = EventCodec::<D::Event>::offline(&[schemas])?;
+        // The newest versions have the ids from 1 on, in this order.
+        let ids = codec.event_types().map(str::to_owned).zip(1..).collect();
+        Ok(Arc::new(Types { codec, ids }))
+    }
+}
+
+struct Types<E> {
+    codec: EventCodec<E>,
+    ids: BTreeMap<String, u32>,
+}
+
+impl<E: Event> Typed for Types<E> {
+    fn has(&self, event_type: &str) -> bool {
+        self.ids.contains_key(event_type)
+    }
+
+    fn take(&self, event_type: &str, datum: &[u8]) -> Result<(), DecodeError> {
+        let id = self.ids.get(event_type).copied().unwrap_or_default();
+        let mut value = Vec::with_capacity(datum.len() + 5);
+        value.push(0);
+        value.extend(id.to_be_bytes());
+        value.extend(datum);
+        self.codec.decode(event_type, &value).map(drop)
     }
 }
 

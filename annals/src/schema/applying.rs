@@ -8,7 +8,6 @@ use super::{
     SchemaError,
     files::{EventFiles, Files},
     plan::{Plan, Step, plan},
-    registering::put,
     registry::Registry,
     standing::{EventStanding, VersionStanding},
 };
@@ -86,7 +85,7 @@ pub(super) async fn apply(
 /// Registers a version, which must become that number; answers its id.
 async fn put_as(registry: &Registry, event: &EventFiles, version: u32) -> Result<u32, SchemaError> {
     let subject = &event.subject;
-    let id = put(registry, subject, event.version(version)?).await?;
+    let id = registry.put(subject, event.version(version)?).await?;
     let newest = registry.versions(subject).await?.last().copied();
     match newest {
         Some(newest) if newest == version => Ok(id),

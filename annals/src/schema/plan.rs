@@ -218,7 +218,14 @@ impl Planned {
                 .collect();
             let bridges = bridges(event)?;
             all.extend(bridges.into_iter().filter(|it| touched.contains(&it.to)));
-            order.append(&mut rollout(event, &touched, &all));
+            let newest = event.newest().version;
+            let is_new = |step: &Step| {
+                matches!(step, Step::Register { subject, version, .. }
+                    if *subject == event.subject && *version == newest)
+            };
+            if newest > 1 && plan.steps.iter().any(is_new) {
+                order.append(&mut rollout(event, &all));
+            }
         }
         let members = members
             .into_iter()
@@ -296,11 +303,8 @@ impl Planned {
 }
 
 /// What comes behind `apply`.
-fn rollout(event: &EventFiles, touched: &[u32], bridges: &[Bridge]) -> Vec<Deed> {
+fn rollout(event: &EventFiles, bridges: &[Bridge]) -> Vec<Deed> {
     let newest = event.newest().version;
-    if newest == 1 || !touched.contains(&newest) {
-        return Vec::new();
-    }
     let (subject, before) = (&event.subject, newest - 1);
     let to_newest = |it: &&Bridge| it.event == *subject && it.to == newest;
     let back = bridges.iter().find(to_newest).map(|it| &it.downgrade);

@@ -15,6 +15,7 @@ use super::{
     outline::{fields, text},
     standing::EventStanding,
 };
+use crate::{context::Context, replay::kinds::Typed};
 
 /// The provers of all versions that stored events may have, by the registry's ids.
 pub(super) struct Provers {
@@ -30,6 +31,8 @@ pub(super) struct Prover {
     /// To the newest version, and back where anything leads back; nothing for the newest itself.
     up: Option<Plan>,
     down: Option<Plan>,
+    /// What this binary makes of the newest version, if that is the one that it was built with.
+    typed: Option<Arc<dyn Typed>>,
     /// Paths that may be lost.
     drops: Vec<String>,
     personal: Vec<String>,
@@ -38,16 +41,21 @@ pub(super) struct Prover {
 impl Provers {
     /// # Errors
     /// `Unreadable` when the rules do not fit the schemas: `check` says more.
-    pub(super) fn new(files: &Files, standings: &[EventStanding]) -> Result<Self, SchemaError> {
+    pub(super) fn new(
+        files: &Files,
+        standings: &[EventStanding],
+        contexts: &[Context],
+    ) -> Result<Self, SchemaError> {
         let mut by_id: HashMap<u32, Vec<Prover>> = HashMap::new();
         for event in &files.events {
             let standing = standings.iter().find(|it| it.subject == event.subject);
             let history = event.history()?;
+            let typed = typed(event, contexts)?;
             for file in &event.versions {
                 let Some(id) = standing.and_then(|it| it.id(file.version)) else {
                     continue;
                 };
-                let prover = Prover::new(event, &history, file.version)?;
+                let prover = Prover::new(event, &history, file.version, typed.clone())?;
                 by_id.entry(id).or_default().push(prover);
             }
         }
@@ -74,7 +82,12 @@ impl Provers {
 }
 
 impl Prover {
-    fn new(event: &EventFiles, history: &History, version: u32) -> Result<Self, SchemaError> {
+    fn new(
+        event: &EventFiles,
+        history: &History,
+        version: u32,
+        typed: Option<Arc<dyn Typed>>,
+    ) -> Result<Self, SchemaError> {
         let newest = history.newest();
         let unreadable = |source| SchemaError::Unreadable {
             event: event.subject.clone(),
@@ -93,6 +106,7 @@ impl Prover {
             schema: schema.clone(),
             up: up.transpose().map_err(unreadable)?,
             down: down.flatten(),
+            typed,
             drops: drops(event, version)?,
             personal: personal(event, version)?,
         })
@@ -100,16 +114,23 @@ impl Prover {
 
     /// Why the datum does not come through.
     pub(super) fn prove(&self, datum: &[u8]) -> Result<(), String> {
-        let value = self
-            .schema
-            .decode(datum)
-            .map_err(|error| error.to_string())?;
+        let decoded = || self.schema.decode(datum).map_err(|it| it.to_string());
         let Some(up) = &self.up else {
-            return Ok(());
+            return match &self.typed {
+                None => decoded().map(drop),
+                Some(typed) => self.take(typed, datum),
+            };
         };
+        let value = decoded()?;
         let there = up
             .apply(value.clone())
             .map_err(|error| format!("on the way up, {error}"))?;
+        if let Some(typed) = &self.typed {
+            let mut newest = Vec::with_capacity(datum.len() + 16);
+            let encoded = up.reader().encode(&there, &mut newest);
+            encoded.map_err(|error| format!("on the way up, {error}"))?;
+            self.take(typed, &newest)?;
+        }
         let Some(down) = &self.down else {
             return Ok(());
         };
@@ -125,6 +146,11 @@ impl Prover {
         }
     }
 
+    fn take(&self, typed: &Arc<dyn Typed>, datum: &[u8]) -> Result<(), String> {
+        let taken = typed.take(&self.event_type, datum);
+        taken.map_err(|error| format!("this binary cannot take it: {error}"))
+    }
+
     /// The event as JSON, without what is personal.
     pub(super) fn shown(&self, datum: &[u8]) -> Option<serde_json::Value> {
         let mut json = self.schema.decode(datum).ok()?.to_json();
@@ -135,6 +161,29 @@ impl Prover {
         }
         Some(json)
     }
+}
+
+/// The binary's types of the event, where its newest version is that of the files.
+fn typed(event: &EventFiles, contexts: &[Context]) -> Result<Option<Arc<dyn Typed>>, SchemaError> {
+    let context = contexts
+        .iter()
+        .find(|it| it.schemas.context() == event.context);
+    let is_built_in = |it: &&Context| {
+        let newest = it.schemas.current(&event.event);
+        newest.is_some_and(|it| {
+            it.version == event.newest().version && it.text == event.newest().text
+        })
+    };
+    let Some(context) = context.filter(is_built_in) else {
+        return Ok(None);
+    };
+    for kind in &context.kinds {
+        let typed = kind.typed(&context.schemas).map_err(SchemaError::Codec)?;
+        if typed.has(&event.subject) {
+            return Ok(Some(typed));
+        }
+    }
+    Ok(None)
 }
 
 /// What a version may lose on its way to the newest and back: what the rules accept, and the fields
@@ -198,7 +247,7 @@ fn difference(one: &Value, other: &Value, path: &str, drops: &[String]) -> Optio
 
 #[cfg(test)]
 mod tests {
-    use event_log::{migration::Migration, schemas::SchemaFile};
+    use event_log::{avro::DecodeError, migration::Migration, schemas::SchemaFile};
 
     use super::*;
 
@@ -234,7 +283,7 @@ mod tests {
 
     /// What becomes of an event with this note and rank.
     fn check(event: &EventFiles, note: &str, rank: i8) -> Result<(), String> {
-        let prover = Prover::new(event, &event.history().unwrap(), 1).unwrap();
+        let prover = Prover::new(event, &event.history().unwrap(), 1, None).unwrap();
         let mut datum = vec![note.len() as u8 * 2];
         datum.extend(note.as_bytes());
         datum.push(rank as u8 * 2);
@@ -275,13 +324,44 @@ mod tests {
         );
     }
 
+    struct RefusesAll;
+
+    impl Typed for RefusesAll {
+        fn has(&self, _: &str) -> bool {
+            true
+        }
+
+        fn take(&self, _: &str, datum: &[u8]) -> Result<(), DecodeError> {
+            assert_eq!(datum, [2, b'a', 14], "it is the newest version's");
+            Err(DecodeError::NotFramed)
+        }
+    }
+
+    #[test]
+    fn an_event_that_the_rust_type_refuses_is_found() {
+        let renamed = event(
+            r#"{"name":"text","type":"string"},{"name":"rank","type":"long"}"#,
+            r#"{"upgrade":{"type":"ANNALS","operations":[{"op":"rename","from":"note","to":"text"}]}}"#,
+        );
+        let history = renamed.history().unwrap();
+        for version in [1, 2] {
+            let typed = Some(Arc::new(RefusesAll) as Arc<dyn Typed>);
+            let prover = Prover::new(&renamed, &history, version, typed).unwrap();
+            let refused = prover.prove(&[2, b'a', 14]).unwrap_err();
+            assert!(
+                refused.starts_with("this binary cannot take it"),
+                "{refused}"
+            );
+        }
+    }
+
     #[test]
     fn a_sample_shows_nothing_personal() {
         let event = event(
             r#"{"name":"text","type":"string"},{"name":"rank","type":"long"}"#,
             r#"{"upgrade":{"type":"ANNALS","operations":[{"op":"rename","from":"note","to":"text"}]}}"#,
         );
-        let prover = Prover::new(&event, &event.history().unwrap(), 1).unwrap();
+        let prover = Prover::new(&event, &event.history().unwrap(), 1, None).unwrap();
         let shown = prover.shown(&[2, b'a', 14]).unwrap();
         assert_eq!(
             shown,

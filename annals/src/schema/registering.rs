@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use event_log::{registry::RegistryError, schemas::SchemaFile};
+use event_log::registry::RegistryError;
 
 use super::registry::Registry;
 use crate::context::Context;
@@ -36,7 +36,7 @@ pub(crate) async fn register(
     for context in contexts {
         for file in context.schemas.files() {
             let subject = context.schemas.full_name(&file.event);
-            let id = put(registry, &subject, file).await?;
+            let id = registry.put(&subject, file).await?;
             registered.push(Registered {
                 subject,
                 version: file.version,
@@ -45,24 +45,4 @@ pub(crate) async fn register(
         }
     }
     Ok(registered)
-}
-
-/// Registers a file and answers its id.
-///
-/// A registry goes by schemas alone: for a version that a rule carries it is told to let that one
-/// in, and has its level back then.
-pub(super) async fn put(
-    registry: &Registry,
-    subject: &str,
-    file: &SchemaFile,
-) -> Result<u32, RegistryError> {
-    match registry.put(subject, file).await {
-        Err(RegistryError::Refused { code: 409, .. }) if file.migration.is_some() => {}
-        put => return put,
-    }
-    let level = registry.own_level(subject).await?;
-    registry.set_level(subject, Some("NONE")).await?;
-    let put = registry.put(subject, file).await;
-    registry.set_level(subject, level.as_deref()).await?;
-    put
 }

@@ -142,7 +142,8 @@ impl Registry {
         Ok(or_nothing(self.client.versions(subject).await)?.unwrap_or_default())
     }
 
-    /// Registers a file with its rules; answers its id. The same again answers the same.
+    /// Registers a file with its rules; answers its id. The same again answers the same. A version
+    /// that a rule carries is let in whatever the subject's level is.
     pub(super) async fn put(&self, subject: &str, file: &SchemaFile) -> Result<u32, RegistryError> {
         self.client.register_file(subject, file).await
     }

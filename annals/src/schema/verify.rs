@@ -276,8 +276,10 @@ impl Report {
             0 => write!(text, "\nall {} events come through", self.looked_at()),
             failed => write!(
                 text,
-                "\n{failed} events do not come through\n  → mend the rule, and verify again; or let \
-                 it drop what it loses, with \"drops\""
+                "\n{} of {} events do not come through\n  → mend the rule, and verify again; or let \
+                 it drop what it loses, with \"drops\"",
+                failed,
+                self.unknown + self.looked_at()
             ),
         };
         text

@@ -67,13 +67,14 @@ async fn a_new_version_is_planned_verified_applied_and_mended() {
     let mia = company.manager("mia");
     let newest = newest_version(&operator.path("schemas"), "TaskAssigned");
     let (before, next) = (format!("TaskAssigned.v{newest}"), newest + 1);
-    let mut odd = String::new();
-    for assignee in ["1", "2", "3", "4", "polly", "5", "6", "7"] {
+    let assigned_to = async |assignee: &str| {
         let created = mia.create_task("one of many").send().await.succeeded();
-        mia.assign(&created.id(), assignee).send().await.succeeded();
-        if assignee == "polly" {
-            odd = created.text("stream").to_owned();
-        }
+        let assigned = mia.assign(&created.id(), assignee).send().await;
+        assigned.succeeded();
+        created.text("stream").to_owned()
+    };
+    for assignee in 1..=7 {
+        assigned_to(&assignee.to_string()).await;
     }
 
     // What is registered is what the files say.
@@ -114,10 +115,18 @@ async fn a_new_version_is_planned_verified_applied_and_mended() {
     let bridge = bridge(&checked, next);
     assert_eq!(bridge["upgrade"]["by"], "rule", "{bridge}");
 
-    // One stored event does not fit, and is named.
+    // Every stored event fits, until somebody appends one that does not: what comes after the
+    // report is verified before anything is done.
     let plan = operator.told(0, &["plan", "--out", "first.json"]);
     assert_eq!(plan["steps"][0]["step"], "register", "{plan}");
     assert_eq!(plan["steps"][0]["version"], next);
+    let report = operator.told(0, &["verify", "--report", "sound.json"]);
+    assert_eq!(passed(&report, newest), 7, "{report}");
+    let odd = assigned_to("polly").await;
+    let refused = operator.refused(3, &["apply", "first.json", "--verified", "sound.json"]);
+    assert!(refused.contains("1 of 2 stored events"), "{refused}");
+
+    // It is one in many, and named.
     let report = operator.told(3, &["verify", "--report", "first-report.json"]);
     assert_eq!(report["sound"], false);
     let failures = report["failures"].as_array().unwrap();
@@ -163,9 +172,7 @@ async fn a_new_version_is_planned_verified_applied_and_mended() {
     operator.told(0, &["plan", "--out", "plan.json"]);
     let report = operator.told(0, &["verify", "--report", "report.json"]);
     assert_eq!(passed(&report, newest), 8, "{report}");
-    // What comes after the report is verified before anything is done.
-    let created = mia.create_task("one more").send().await.succeeded();
-    mia.assign(&created.id(), "polly").send().await.succeeded();
+    assigned_to("polly").await;
     let apply = ["apply", "plan.json", "--verified", "report.json"];
     let applied = operator.told(0, &apply);
     assert_eq!(applied["done"][0]["version"], next, "{applied}");
