@@ -48,7 +48,7 @@ use crate::{
     replay::log::Log,
     settings::{Settings, SettingsError},
 };
-use files::{Files, FilesError, Source};
+use files::{EventFiles, Files, FilesError, Source};
 pub(crate) use registering::register;
 pub(crate) use registry::Registry;
 use released::{LOCK, Lock};
@@ -59,7 +59,7 @@ use transfer::ImportError;
 pub(crate) enum SchemaVerb {
     /// Put this binary's schema files into the registry
     Register,
-    /// Check names, docs, defaults, logical types, and that money is no float
+    /// Check names, docs, defaults, logical types, that money is no float, and the rules
     Lint {
         /// Events such as TaskCreated; all of them unless named
         events: Vec<String>,
@@ -322,7 +322,8 @@ pub(crate) async fn perform(
             let files = Files::load(&source, contexts)?;
             let lock = lock(&files)?;
             let events = files.events(&events)?;
-            let findings = events.iter().flat_map(|it| lint::lint(it, &lock)).collect();
+            let of = |it: &&EventFiles| [lint::lint(it, &lock), check::check_rules(it)].concat();
+            let findings = events.iter().flat_map(of).collect();
             let report = report::Report::new(&files, events.len(), findings);
             print(&report.shown(source.json));
             report.verdict()

@@ -48,6 +48,13 @@ fn check_event(
     Ok((findings, bridges))
 }
 
+/// What is wrong with the event's rules; nothing is said of schemas that are no Avro.
+pub(super) fn check_rules(event: &EventFiles) -> Vec<Finding> {
+    let bridges = bridges(event).unwrap_or_default();
+    let findings = bridges.iter().flat_map(|it| it.findings(event));
+    findings.filter(|it| it.rule == Rule::Migration).collect()
+}
+
 impl Checked {
     pub(super) fn text(&self) -> String {
         let bridges = self.bridges.iter().map(Bridge::text);
@@ -57,5 +64,109 @@ impl Checked {
 
     pub(super) fn verdict(&self) -> Result<(), SchemaError> {
         self.report.verdict()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use event_log::{migration::Migration, schemas::SchemaFile};
+
+    use super::*;
+    use crate::schema::finding::Level;
+
+    const ASSIGNEE: &str = r#"{"name":"assignee","doc":"D.","type":"string"}"#;
+    const WORKER: &str = r#"{"name":"worker","doc":"D.","type":"string"}"#;
+    const RANK: &str = r#"{"name":"rank","doc":"D.","type":"long"}"#;
+
+    fn event(versions: &[&str], rule: Option<&str>) -> EventFiles {
+        let versions = versions.iter().zip(1..).map(|(fields, version)| SchemaFile {
+            event: "Done".into(),
+            version,
+            text: format!(
+                r#"{{"type":"record","name":"Done","namespace":"annals.tasks","doc":"D.","fields":[{fields}]}}"#
+            ),
+            migration: rule
+                .filter(|_| version > 1)
+                .map(|it| Migration::parse(it).unwrap().into()),
+        });
+        EventFiles {
+            context: "tasks".into(),
+            event: "Done".into(),
+            subject: "annals.tasks.Done".into(),
+            versions: versions.collect(),
+        }
+    }
+
+    /// What is found, and how the second version reads the first and is read by it.
+    fn check(event: &EventFiles, findings: &[(Level, Rule)], ways: [&str; 2]) {
+        let (found, bridges) = check_event(event, &Lock::default()).unwrap();
+        let rules: Vec<_> = found.iter().map(|it| (it.level, it.rule)).collect();
+        assert_eq!(rules, findings, "{found:?}");
+        let words = [&bridges[0].upgrade, &bridges[0].downgrade].map(|it| it.word());
+        assert_eq!(words, ways);
+    }
+
+    #[test]
+    fn a_version_that_reads_the_one_before_by_itself_needs_no_rule() {
+        let note = r#"{"name":"note","doc":"D.","type":["null","string"],"default":null}"#;
+        let with_note = format!("{ASSIGNEE},{note}");
+        check(
+            &event(&[ASSIGNEE, &with_note], None),
+            &[],
+            ["schema", "schema"],
+        );
+    }
+
+    #[test]
+    fn a_version_that_nothing_leads_to_is_an_error() {
+        check(
+            &event(&[ASSIGNEE, WORKER], None),
+            &[
+                (Level::Error, Rule::Unreadable),
+                (Level::Warning, Rule::NoWayBack),
+            ],
+            ["nothing", "nothing"],
+        );
+    }
+
+    #[test]
+    fn a_rule_carries_a_version_and_is_named() {
+        let rename = r#"{"upgrade":{"type":"ANNALS","operations":[{"op":"rename","from":"assignee","to":"worker"}]}}"#;
+        let event = event(&[ASSIGNEE, WORKER], Some(rename));
+        check(&event, &[], ["ANNALS", "ANNALS"]);
+        let (_, bridges) = check_event(&event, &Lock::default()).unwrap();
+        let text = bridges[0].text();
+        assert!(
+            text.contains("v2 reads v1 by the ANNALS rule: rename assignee → worker"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_rule_that_does_not_fit_is_an_error() {
+        let of_nobody = r#"{"upgrade":{"type":"ANNALS","operations":[{"op":"rename","from":"nobody","to":"worker"}]}}"#;
+        let event = event(&[ASSIGNEE, WORKER], Some(of_nobody));
+        let (found, bridges) = check_event(&event, &Lock::default()).unwrap();
+        assert!(
+            found
+                .iter()
+                .any(|it| (it.level, it.rule) == (Level::Error, Rule::Migration)),
+            "{found:?}"
+        );
+        assert_eq!(bridges[0].upgrade.word(), "nothing");
+        assert_eq!(check_rules(&event), found);
+    }
+
+    #[test]
+    fn an_expression_that_would_round_is_refused() {
+        let expression = r#"{"upgrade":{"type":"JSONATA","expression":"$"},"downgrade":{"type":"JSONATA","expression":"$"}}"#;
+        check(
+            &event(&[RANK, RANK], Some(expression)),
+            &[
+                (Level::Error, Rule::Migration),
+                (Level::Error, Rule::Migration),
+            ],
+            ["JSONATA", "JSONATA"],
+        );
     }
 }

@@ -335,3 +335,128 @@ fn rollout(event: &EventFiles, bridges: &[Bridge]) -> Vec<Deed> {
         },
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use event_log::{migration::Migration, schemas::SchemaFile};
+
+    use super::*;
+    use crate::schema::standing::VersionStanding;
+
+    const RENAME: &str =
+        r#"{"upgrade":{"type":"ANNALS","operations":[{"op":"rename","from":"a","to":"b"}]}}"#;
+
+    fn files(rule: Option<&str>) -> Files {
+        let file = |version, field: &str| SchemaFile {
+            event: "Done".into(),
+            version,
+            text: format!(
+                r#"{{"type":"record","name":"Done","namespace":"annals.tasks","fields":[{{"name":"{field}","type":"string"}}]}}"#
+            ),
+            migration: rule
+                .filter(|_| version > 1)
+                .map(|it| Migration::parse(it).unwrap().into()),
+        };
+        Files {
+            folder: None,
+            events: vec![EventFiles {
+                context: "tasks".into(),
+                event: "Done".into(),
+                subject: "annals.tasks.Done".into(),
+                versions: vec![file(1, "a"), file(2, "b")],
+            }],
+        }
+    }
+
+    fn planned(files: &Files, standings: [Standing; 2]) -> Planned {
+        let versions = (1..)
+            .zip(standings)
+            .map(|(version, standing)| VersionStanding {
+                version,
+                schema: String::new(),
+                rules: String::new(),
+                standing,
+            });
+        let standing = EventStanding {
+            subject: "annals.tasks.Done".into(),
+            versions: versions.collect(),
+            unknown: Vec::new(),
+            level: None,
+        };
+        let mut obstacles = standing.obstacles();
+        let steps = steps_of(&files.events[0], &standing, &mut obstacles).unwrap();
+        let plan = Plan {
+            format: Format::One,
+            registry: String::new(),
+            fingerprint: String::new(),
+            events: vec![standing],
+            steps,
+            obstacles,
+        };
+        Planned::new(plan, files, Vec::new()).unwrap()
+    }
+
+    /// The first words of what is to be done, and whether it is for good.
+    fn order(planned: &Planned) -> Vec<(&str, bool)> {
+        let words = |it: &Deed| (it.what.find(' ').unwrap_or_default(), it.reversible);
+        let deeds = planned.order.iter();
+        deeds
+            .map(|it| (&it.what[..words(it).0], !words(it).1))
+            .collect()
+    }
+
+    #[test]
+    fn a_version_that_a_rule_carries_is_verified_first_and_activated_last() {
+        let files = files(Some(RENAME));
+        let planned = planned(&files, [Standing::There { id: 7 }, Standing::Missing]);
+        assert!(planned.plan.needs_proof());
+        assert_eq!(
+            order(&planned),
+            [
+                ("verify:", false),
+                ("apply:", true),
+                ("deploy", false),
+                ("annals", true)
+            ]
+        );
+        let text = planned.text();
+        assert!(
+            text.contains("v2 reads v1 by the ANNALS rule: rename a → b"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_mended_rule_is_verified_and_needs_no_deployment() {
+        let files = files(Some(RENAME));
+        let other = Standing::OtherRules { id: 8, revision: 2 };
+        let planned = planned(&files, [Standing::There { id: 7 }, other]);
+        assert_eq!(order(&planned), [("verify:", false), ("apply:", false)]);
+    }
+
+    #[test]
+    fn what_is_there_needs_nothing() {
+        let files = files(Some(RENAME));
+        let planned = planned(
+            &files,
+            [Standing::There { id: 7 }, Standing::There { id: 8 }],
+        );
+        assert!(planned.plan.steps.is_empty() && planned.order.is_empty());
+        assert!(
+            planned
+                .text()
+                .ends_with("the registry has what the files say")
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_read_or_was_registered_otherwise_is_in_the_way() {
+        let planned_one = planned(&files(None), [Standing::There { id: 7 }, Standing::Missing]);
+        assert_eq!(planned_one.plan.obstacles.len(), 1);
+        assert!(planned_one.plan.obstacles[0].contains("cannot read the version before"));
+        let conflict = [Standing::Conflict { id: 7 }, Standing::Taken { next: 4 }];
+        let planned_two = planned(&files(Some(RENAME)), conflict);
+        assert_eq!(planned_two.plan.obstacles.len(), 2);
+        assert!(planned_two.plan.steps.is_empty());
+    }
+}

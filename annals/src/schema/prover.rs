@@ -19,7 +19,7 @@ use crate::{context::Context, replay::kinds::Typed};
 
 /// The provers of all versions that stored events may have, by the registry's ids.
 pub(super) struct Provers {
-    by_id: HashMap<u32, Vec<Prover>>,
+    by_id: HashMap<u32, Prover>,
     event_types: BTreeSet<String>,
 }
 
@@ -46,7 +46,7 @@ impl Provers {
         standings: &[EventStanding],
         contexts: &[Context],
     ) -> Result<Self, SchemaError> {
-        let mut by_id: HashMap<u32, Vec<Prover>> = HashMap::new();
+        let mut by_id = HashMap::new();
         for event in &files.events {
             let standing = standings.iter().find(|it| it.subject == event.subject);
             let history = event.history()?;
@@ -56,7 +56,7 @@ impl Provers {
                     continue;
                 };
                 let prover = Prover::new(event, &history, file.version, typed.clone())?;
-                by_id.entry(id).or_default().push(prover);
+                by_id.insert(id, prover);
             }
         }
         let event_types = files.events.iter().map(|it| it.subject.clone());
@@ -70,14 +70,13 @@ impl Provers {
         self.event_types.contains(event_type)
     }
 
-    /// An id may be that of several events with the same schema, which differ in their names.
+    /// Nothing when the id is that of another event, as it may be after the registry was made anew.
     pub(super) fn of(&self, event_type: &str, id: u32) -> Option<&Prover> {
-        let provers = self.by_id.get(&id)?;
-        provers.iter().find(|it| it.event_type == event_type)
+        self.by_id(id).filter(|it| it.event_type == event_type)
     }
 
     pub(super) fn by_id(&self, id: u32) -> Option<&Prover> {
-        self.by_id.get(&id)?.first()
+        self.by_id.get(&id)
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use event_log::{migration::Migration, registry::RegistryError};
+use event_log::{
+    migration::Migration,
+    registry::{RegisteredVersion, RegistryError},
+};
 use serde::{Deserialize, Serialize};
 
 use super::{files::EventFiles, outline::Outline, registry::Registry, released::sum};
@@ -56,6 +59,22 @@ pub(super) async fn standing(
     let registered = registry.registered(subject).await?;
     let given = registry.versions_with_deleted(subject).await?;
     let next = given.last().map_or(1, |it| it + 1);
+    let newest = event.newest().version;
+    let unknown = registered.iter().map(|it| it.version);
+    Ok(EventStanding {
+        subject: subject.clone(),
+        versions: compare(event, &registered, next),
+        unknown: unknown.filter(|it| *it > newest).collect(),
+        level: registry.own_level(subject).await?,
+    })
+}
+
+/// `next`: the number that the registry would give.
+fn compare(
+    event: &EventFiles,
+    registered: &[RegisteredVersion],
+    next: u32,
+) -> Vec<VersionStanding> {
     let versions = event.versions.iter().map(|file| {
         let found = registered.iter().find(|it| it.version == file.version);
         let rules = does(file.migration.as_deref());
@@ -80,14 +99,7 @@ pub(super) async fn standing(
             standing,
         }
     });
-    let newest = event.newest().version;
-    let unknown = registered.iter().map(|it| it.version);
-    Ok(EventStanding {
-        subject: subject.clone(),
-        versions: versions.collect(),
-        unknown: unknown.filter(|it| *it > newest).collect(),
-        level: registry.own_level(subject).await?,
-    })
+    versions.collect()
 }
 
 /// The same for rules that do the same, however they are written.
@@ -145,5 +157,77 @@ impl fmt::Display for Standing {
             Self::Conflict { id } => write!(f, "in conflict with id {id}"),
             Self::Taken { next } => write!(f, "deleted; the next is {next}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use event_log::schemas::SchemaFile;
+
+    use super::*;
+
+    const RENAME: &str =
+        r#"{"upgrade":{"type":"ANNALS","operations":[{"op":"rename","from":"a","to":"b"}]}}"#;
+    const DEFAULT: &str = r#"{"upgrade":{"type":"ANNALS","operations":[{"op":"default","field":"b","value":""}],"drops":["a"]}}"#;
+
+    fn schema(field: &str) -> String {
+        format!(
+            r#"{{"type":"record","name":"Done","namespace":"annals.tasks","fields":[{{"name":"{field}","type":"string"}}]}}"#
+        )
+    }
+
+    fn event() -> EventFiles {
+        let file = |version, field, rule: Option<&str>| SchemaFile {
+            event: "Done".into(),
+            version,
+            text: schema(field),
+            migration: rule.map(|it| Migration::parse(it).unwrap().into()),
+        };
+        EventFiles {
+            context: "tasks".into(),
+            event: "Done".into(),
+            subject: "annals.tasks.Done".into(),
+            versions: vec![file(1, "a", None), file(2, "b", Some(RENAME))],
+        }
+    }
+
+    fn registered(version: u32, field: &str, rule: Option<&str>) -> RegisteredVersion {
+        RegisteredVersion {
+            version,
+            id: version + 6,
+            // The registry writes it in its own way.
+            schema: schema(field).replace(':', " : "),
+            migration: rule.map(|it| Migration::parse(it).unwrap().with_revision(3)),
+        }
+    }
+
+    fn check(registered: &[RegisteredVersion], next: u32, expected: [Standing; 2]) {
+        let standings = compare(&event(), registered, next);
+        let found: Vec<_> = standings.into_iter().map(|it| it.standing).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn each_version_is_there_missing_or_something_else() {
+        use Standing::*;
+        check(&[], 1, [Missing, Missing]);
+        let first = || registered(1, "a", None);
+        check(&[first()], 2, [There { id: 7 }, Missing]);
+        let same = registered(2, "b", Some(RENAME));
+        check(&[first(), same], 3, [There { id: 7 }, There { id: 8 }]);
+        for other in [Some(DEFAULT), None] {
+            let revision = if other.is_some() { 3 } else { 1 };
+            let mended = registered(2, "b", other);
+            let other_rules = OtherRules { id: 8, revision };
+            check(&[first(), mended], 3, [There { id: 7 }, other_rules]);
+        }
+        let foreign = registered(2, "c", Some(RENAME));
+        check(
+            &[first(), foreign],
+            3,
+            [There { id: 7 }, Conflict { id: 8 }],
+        );
+        // Deleted: its number is not given again.
+        check(&[first()], 3, [There { id: 7 }, Taken { next: 3 }]);
     }
 }

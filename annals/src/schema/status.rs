@@ -203,3 +203,111 @@ impl Status {
         lines.join("\n")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+    use event_log::{control::Active, schemas::SchemaFile};
+
+    use super::*;
+    use crate::{announcing::Part, schema::standing::VersionStanding};
+
+    const DONE: &str = "annals.tasks.Done";
+
+    fn event(versions: u32) -> (EventFiles, EventStanding) {
+        let files = (1..=versions).map(|version| SchemaFile {
+            event: "Done".into(),
+            version,
+            text: String::new(),
+            migration: None,
+        });
+        let standings = (1..=versions).map(|version| VersionStanding {
+            version,
+            schema: String::new(),
+            rules: String::new(),
+            standing: Standing::There { id: version + 6 },
+        });
+        let files = EventFiles {
+            context: "tasks".into(),
+            event: "Done".into(),
+            subject: DONE.into(),
+            versions: files.collect(),
+        };
+        let standing = EventStanding {
+            subject: DONE.into(),
+            versions: standings.collect(),
+            unknown: Vec::new(),
+            level: None,
+        };
+        (files, standing)
+    }
+
+    fn writes(version: u32) -> Announcement {
+        Announcement {
+            role: Part::CommandService,
+            member: "a".into(),
+            event_type: DONE.into(),
+            reads_up_to: version,
+            writes: Some(version),
+            release: "1".into(),
+            announced_at: DateTime::UNIX_EPOCH,
+            expired: false,
+        }
+    }
+
+    /// The versions that nobody needs, of four, the third of which is active.
+    fn check(stored: &[(u32, u64)], members: &[Announcement], expected: &[u32]) {
+        let (files, standing) = event(4);
+        let stored = stored
+            .iter()
+            .map(|(id, count)| ((DONE.to_owned(), *id), *count));
+        let stored = Stored(stored.collect());
+        let active = Active {
+            version: 3,
+            highest: 3,
+        };
+        let active = [(DONE.to_owned(), active)].into_iter().collect();
+        let status = Status::new(&[(&files, standing)], Some(&stored), &active, members);
+        let versions = status.events[0].versions.iter();
+        let retired = versions.filter(|it| it.may_be_retired).map(|it| it.version);
+        assert_eq!(retired.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn what_nobody_stores_writes_or_is_about_to_write_may_be_retired() {
+        check(&[], &[], &[1, 2]);
+        check(&[(7, 1)], &[], &[2]);
+        check(&[(7, 1)], &[writes(2)], &[]);
+    }
+
+    #[test]
+    fn without_the_log_nothing_is_said_of_it() {
+        let (files, standing) = event(2);
+        let status = Status::new(&[(&files, standing)], None, &ActiveVersions::default(), &[]);
+        assert!(
+            status.events[0]
+                .versions
+                .iter()
+                .all(|it| !it.may_be_retired)
+        );
+        assert!(
+            status.text().contains("registered, id 7  ?"),
+            "{}",
+            status.text()
+        );
+    }
+
+    #[test]
+    fn ids_that_no_file_has_are_told_of() {
+        let (files, standing) = event(1);
+        let stored = Stored([((DONE.to_owned(), 99), 2)].into());
+        let active = ActiveVersions::default();
+        let status = Status::new(&[(&files, standing)], Some(&stored), &active, &[]);
+        assert_eq!(status.unknown[0].id, 99);
+        assert!(
+            status
+                .text()
+                .contains("2 events annals.tasks.Done have schema id 99")
+        );
+    }
+}
