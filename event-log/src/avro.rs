@@ -39,7 +39,8 @@ use writing::Older;
 #[derive(Debug)]
 pub struct EventCodec<E> {
     variants: Vec<Variant>,
-    by_schema_id: HashMap<u32, Reading>,
+    /// In the order of the ids: there are so few that searching is faster than hashing.
+    by_schema_id: Vec<(u32, Reading)>,
     /// Versions that came later than this binary.
     learned: RwLock<HashMap<u32, Reading>>,
     registry: Option<RegistryClient>,
@@ -159,10 +160,11 @@ impl<E: Event> EventCodec<E> {
     }
 
     fn of(variants: Vec<Variant>) -> Result<Self, CodecError> {
-        let mut by_schema_id = HashMap::new();
+        let mut by_schema_id = Vec::new();
         for (index, variant) in variants.iter().enumerate() {
             by_schema_id.extend(variant.versions.readings(&variant.event_type, index)?);
         }
+        by_schema_id.sort_by_key(|(schema_id, _)| *schema_id);
         Ok(Self {
             variants,
             by_schema_id,
@@ -232,7 +234,7 @@ impl<E: Event> EventCodec<E> {
                 Some(_) => Err(DecodeError::NotFramed),
             };
         };
-        if let Some(reading) = self.by_schema_id.get(&schema_id) {
+        if let Some(reading) = self.known(schema_id) {
             return self.read(reading, event_type, schema_id, datum).map(Some);
         }
         if self.variant(event_type).is_none() {
@@ -245,6 +247,13 @@ impl<E: Event> EventCodec<E> {
                 schema_id,
             }),
         }
+    }
+
+    fn known(&self, schema_id: u32) -> Option<&Reading> {
+        let found = self
+            .by_schema_id
+            .binary_search_by_key(&schema_id, |(id, _)| *id);
+        Some(&self.by_schema_id[found.ok()?].1)
     }
 
     fn variant(&self, event_type: &str) -> Option<usize> {

@@ -15,6 +15,8 @@ mod fits;
 mod history;
 mod json;
 mod jsonata;
+#[cfg(test)]
+mod laws;
 mod number;
 mod operation;
 mod path;

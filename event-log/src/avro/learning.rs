@@ -66,7 +66,7 @@ impl<E: Event> EventCodec<E> {
         ) else {
             return Ok(());
         };
-        if self.by_schema_id.contains_key(&schema_id) || self.learned(schema_id).is_some() {
+        if self.known(schema_id).is_some() || self.learned(schema_id).is_some() {
             return Ok(());
         }
         let unknown = || DecodeError::UnknownSchema {

@@ -146,22 +146,14 @@ impl Splitter {
         let captures = self.pattern.captures(&text);
         // A match that leaves nothing for the whole is none.
         let captures = captures.filter(|captures| captures.name(&self.whole).is_some());
-        let again = captures.as_ref().map(|captures| {
+        // What `join` would give is the template if there is another part, or else the whole.
+        let kept = captures.as_ref().is_none_or(|captures| {
             let group = |part: &Arc<str>| captures.name(part).map(|found| found.as_str());
-            self.fill(group)
-        });
-        // What the template gives is what `join` will give; `None` where it takes the whole.
-        let kept = match (&again, &captures) {
-            (Some(again), Some(captures))
-                if self.any_other(|part| captures.name(part).is_some()) =>
-            {
-                *again == text
+            match self.any_other(|part| group(part).is_some()) {
+                true => self.gives(&text, group),
+                false => group(&self.whole) == Some(&*text),
             }
-            (Some(_), Some(captures)) => captures
-                .name(&self.whole)
-                .is_some_and(|found| found.as_str() == text),
-            _ => true,
-        };
+        });
         match &captures {
             Some(captures) => {
                 for (index, name) in &self.parts {
@@ -215,6 +207,19 @@ impl Splitter {
     fn any_other(&self, is_there: impl Fn(&Arc<str>) -> bool) -> bool {
         self.parts()
             .any(|name| *name != self.whole && is_there(name))
+    }
+
+    /// Whether the template makes this text of the parts.
+    fn gives<'a>(&self, text: &str, part: impl Fn(&Arc<str>) -> Option<&'a str>) -> bool {
+        let mut rest = Some(text);
+        for piece in &self.template {
+            let next = match piece {
+                Piece::Text(fixed) => fixed,
+                Piece::Part(name) => part(name).unwrap_or_default(),
+            };
+            rest = rest.and_then(|rest| rest.strip_prefix(next));
+        }
+        rest == Some("")
     }
 
     fn fill<'a>(&self, part: impl Fn(&Arc<str>) -> Option<&'a str>) -> String {
