@@ -190,6 +190,24 @@ pub(crate) async fn activate_new(
     Ok(told)
 }
 
+/// Has version 1 of every event written that has no active version yet.
+pub(crate) async fn begin_with_first(
+    settings: &Settings,
+    contexts: &[Context],
+) -> Result<(), ActivateError> {
+    let control = ControlLog::new(&settings.kafka()?, &settings.generation());
+    control.ensure(settings.topics()).await?;
+    let active = control.catch_up().await?;
+    for context in contexts {
+        for event_type in KnownVersions::of(&context.schemas).versions.keys() {
+            if active.of(event_type).is_none() {
+                control.activate(event_type, 1, "the first start").await?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The roles of this process may have to announce themselves first.
 async fn activate_soon(
     settings: &Settings,

@@ -127,22 +127,23 @@ impl Announcer {
     }
 
     async fn keep(&self) -> Infallible {
-        let mut failing = false;
+        let mut failed = 0;
         loop {
             match self.announce().await {
                 Ok(()) => {
-                    failing = false;
+                    failed = 0;
                     sleep(RENEWED_EVERY).await;
                 }
                 Err(error) => {
-                    if !std::mem::replace(&mut failing, true) {
+                    failed += 1;
+                    // The first time, the table may only have to be made.
+                    if failed == 2 {
                         tracing::warn!(
                             %error,
                             "cannot announce which versions this process reads: no version is \
                              activated meanwhile"
                         );
                     }
-                    // Another process may be about to make the table.
                     if error.as_database_error().is_some() {
                         let _ = projector::read_side::migrate(&self.postgres).await;
                     }

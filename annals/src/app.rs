@@ -16,13 +16,14 @@ use crate::{
     settings::{Settings, SettingsError},
     shards::{self, ShardsArgs, ShardsError},
     token::{self, TokenArgs},
-    up::{self, Story, UpError},
+    up::{self, Plan, Story, UpError, Written},
 };
 
 /// A binary: its contexts, and a story that shows them.
 pub struct App {
     contexts: Vec<Context>,
     story: Option<Story>,
+    migration: Option<Story>,
 }
 
 #[derive(Parser)]
@@ -46,6 +47,9 @@ enum Verb {
         #[arg(long, requires = "demo")]
         once: bool,
     },
+    /// Play a story on a stack of its own
+    #[command(subcommand)]
+    Demo(DemoVerb),
     /// Forget the data of `annals up`
     Down {
         /// Say that you mean it: the data folder is removed
@@ -73,6 +77,12 @@ enum Verb {
     Shards(ShardsArgs),
     /// Issue a bearer token with the development key
     Token(TokenArgs),
+}
+
+#[derive(Subcommand)]
+enum DemoVerb {
+    /// Change the schema of an event that is in the log already, while people go on working
+    Migration,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -117,12 +127,19 @@ impl App {
         Self {
             contexts: contexts.into_iter().collect(),
             story: None,
+            migration: None,
         }
     }
 
     /// What `annals up --demo` plays.
     pub fn demo(mut self, story: fn(Demo) -> DemoFuture) -> Self {
         self.story = Some(story);
+        self
+    }
+
+    /// What `annals demo migration` plays, on a log that is written in the first versions.
+    pub fn migration_demo(mut self, story: fn(Demo) -> DemoFuture) -> Self {
+        self.migration = Some(story);
         self
     }
 
@@ -151,6 +168,7 @@ impl App {
         let Self {
             mut contexts,
             story,
+            migration,
         } = self;
         let mut settings = Settings::load(cli.config.as_deref())?;
         match cli.verb {
@@ -183,7 +201,16 @@ impl App {
                     (true, Some(story)) => Some(story),
                     (true, None) => return Err(AppError::NoStory),
                 };
-                Ok(up::up(settings, contexts, story, once, shutdown).await?)
+                let plan = Plan {
+                    story,
+                    once,
+                    written: Written::Newest,
+                };
+                Ok(up::up(settings, contexts, plan, shutdown).await?)
+            }
+            Verb::Demo(DemoVerb::Migration) => {
+                let story = migration.ok_or(AppError::NoStory)?;
+                Ok(migration_demo(settings, contexts, story).await?)
             }
             Verb::Registry => {
                 let shutdown = start(&settings)?;
@@ -206,6 +233,42 @@ impl App {
             }
         }
     }
+}
+
+/// On data of its own, which are forgotten afterwards.
+async fn migration_demo(
+    mut settings: Settings,
+    contexts: Vec<Context>,
+    story: Story,
+) -> Result<(), AppError> {
+    if settings.log.filter == LogConfig::default().filter {
+        settings.log.filter = BESIDE_A_STORY.into();
+    }
+    settings.data = settings.data.join("demo-migration");
+    settings.generation = format!("demo-{}", std::process::id());
+    // What runs beside it keeps its ports.
+    let any_port = || "127.0.0.1:0".to_owned();
+    settings.commands.address = any_port();
+    settings.commands.advertise = None;
+    settings.projector.address = any_port();
+    settings.queries.address = any_port();
+    settings.schema_registry.address = any_port();
+    let shutdown = start(&settings)?;
+    let is_own = settings.kafka.is_none() && settings.postgres.is_none();
+    let data = settings.data.clone();
+    if is_own {
+        dev_stack::wipe(&data)?;
+    }
+    let plan = Plan {
+        story: Some(story),
+        once: true,
+        written: Written::First,
+    };
+    up::up(settings, contexts, plan, shutdown).await?;
+    if is_own {
+        dev_stack::wipe(&data)?;
+    }
+    Ok(())
 }
 
 /// What is logged beside a story, unless a filter is set: services that start are not ready at

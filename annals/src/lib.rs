@@ -26,5 +26,5 @@ mod up;
 pub use app::App;
 pub use chrono::{DateTime, Utc};
 pub use context::Context;
-pub use demo::{Demo, DemoError, DemoFuture};
+pub use demo::{Demo, DemoError, DemoFuture, Verb};
 pub use settings::Settings;

@@ -9,7 +9,7 @@ use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    activate::{ActivateError, activate_new},
+    activate::{ActivateError, activate_new, begin_with_first},
     context::Context,
     demo::{Demo, DemoError},
     roles::{self, Role, RoleError},
@@ -41,13 +41,29 @@ pub(crate) enum UpError {
 /// A story that is played once everything is ready.
 pub(crate) type Story = fn(Demo) -> crate::demo::DemoFuture;
 
-/// Starts everything, says where it is, and stays until shutdown; with `once`,
-/// until the story has been told.
+/// What is done with everything that was started.
+#[derive(Clone, Copy)]
+pub(crate) struct Plan {
+    pub story: Option<Story>,
+    /// End after the story.
+    pub once: bool,
+    pub written: Written,
+}
+
+/// Which versions of the events are written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// The newest; what was taken back on purpose stays so.
+    Newest,
+    /// The first, in a log that is new: as if releases before had written it.
+    First,
+}
+
+/// Starts everything, says where it is, and stays until shutdown, or until the story has been told.
 pub(crate) async fn up(
     mut settings: Settings,
     mut contexts: Vec<Context>,
-    story: Option<Story>,
-    once: bool,
+    plan: Plan,
     shutdown: CancellationToken,
 ) -> Result<(), UpError> {
     let began = Instant::now();
@@ -61,7 +77,7 @@ pub(crate) async fn up(
     settings.projector.swap_unasked = true;
     // The servers go last: what is in flight is finished before.
     let result = tokio::select! {
-        result = serve(settings, &mut contexts, story, once, began, shutdown.clone()) => result,
+        result = serve(settings, &mut contexts, plan, began, shutdown.clone()) => result,
         failed = stack.failed() => Err(failed.into()),
     };
     shutdown.cancel();
@@ -72,8 +88,7 @@ pub(crate) async fn up(
 async fn serve(
     mut settings: Settings,
     contexts: &mut [Context],
-    story: Option<Story>,
-    once: bool,
+    plan: Plan,
     began: Instant,
     shutdown: CancellationToken,
 ) -> Result<(), UpError> {
@@ -85,14 +100,18 @@ async fn serve(
         settings.registry = Some(format!("http://{}", registry.address));
         roles.spawn(registry.serve());
     }
+    if plan.written == Written::First {
+        begin_with_first(&settings, contexts).await?;
+    }
     let commands = roles::command_service(&settings, contexts, shutdown.clone()).await?;
     let projector = roles::projector(&settings, contexts, shutdown.clone()).await?;
     let queries = roles::query_service(&settings, contexts, shutdown.clone()).await?;
     let demo = Demo {
         commands: commands.address,
         queries: queries.address,
-        stays_up: !once,
+        stays_up: !plan.once,
         key: settings.dev_key()?,
+        settings: settings.clone(),
     };
     let readiness: Vec<_> = [&commands, &projector, &queries]
         .map(|role| (role.name, role.readiness.clone()))
@@ -109,9 +128,11 @@ async fn serve(
                 reason: reasons(&readiness),
             })?;
         }
-        // Nobody else reads them.
-        for told in activate_new(&settings, contexts).await? {
-            eprintln!("{told}");
+        if plan.written == Written::Newest {
+            // Nobody else reads them.
+            for told in activate_new(&settings, contexts).await? {
+                eprintln!("{told}");
+            }
         }
         tracing::info!(
             after_ms = began.elapsed().as_millis() as u64,
@@ -119,10 +140,10 @@ async fn serve(
         );
         eprintln!("ready after {:.1} s", began.elapsed().as_secs_f64());
         let addresses = addresses(&settings, &demo);
-        if let Some(story) = story {
+        if let Some(story) = plan.story {
             story(demo).await.map_err(UpError::Demo)?;
         }
-        if !once {
+        if !plan.once {
             eprintln!(
                 "{addresses}\nCtrl-C ends everything; the data stays in {}/.",
                 settings.data.display()

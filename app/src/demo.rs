@@ -6,6 +6,7 @@
 mod api;
 mod boards;
 mod cast;
+pub(crate) mod migration;
 mod narrator;
 mod table;
 mod work;

@@ -13,7 +13,7 @@ use super::{
 };
 
 /// See `demo/README.md` for where they come from.
-const TITLES: &str = include_str!("../../demo/task-titles.tsv");
+pub(super) const TITLES: &str = include_str!("../../demo/task-titles.tsv");
 const TASKS: usize = 40;
 
 /// What this run of the story has done, to compare the boards with.

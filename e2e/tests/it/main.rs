@@ -10,6 +10,7 @@ mod foreign_consumer;
 mod foreign_records;
 mod idempotency;
 mod load;
+mod migration;
 mod nodes;
 mod openapi;
 mod outages;
