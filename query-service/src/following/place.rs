@@ -35,6 +35,11 @@ impl Place {
         (*next >= 0).then_some(*next)
     }
 
+    /// Whether nothing is known of any partition.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Sets the next offset of a partition, which never goes back.
     pub fn advance(&mut self, topic: &Arc<str>, partition: i32, next: i64) {
         let Ok(index) = usize::try_from(partition) else {

@@ -121,7 +121,7 @@ pub(crate) async fn read(
         })
         .bind(limit);
     let rows = bound(query, filter).fetch_all(postgres).await?;
-    Ok(found(model, rows, limit))
+    Ok(found(model, from, rows, limit))
 }
 
 fn bound<'q>(
@@ -178,10 +178,11 @@ fn statement(model: Served, opening: &Opening, filter: &Filter<'_>) -> String {
     format!("{SPANS}{found}{IN_ORDER}")
 }
 
-fn found(model: Served, rows: Vec<Row>, limit: i64) -> Found {
+fn found(model: Served, from: &Place, rows: Vec<Row>, limit: i64) -> Found {
     let mut found = Found {
         facts: Vec::new(),
-        to: Place::default(),
+        // A database that is being built anew may not have the partitions yet.
+        to: from.clone(),
         whole: true,
         pruned: false,
     };

@@ -247,6 +247,10 @@ impl Tail {
             self.place = None;
             return Ok(true);
         }
+        if to.is_empty() {
+            // Who came with a position would hear everything from the start.
+            return Ok(false);
+        }
         self.reading += 1;
         let mut place = from;
         for (told, fact) in (1..).zip(facts) {

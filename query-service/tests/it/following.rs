@@ -231,6 +231,49 @@ async fn who_comes_back_to_a_database_that_was_set_back_misses_nothing() {
 }
 
 #[tokio::test]
+async fn who_comes_back_to_a_database_that_begins_anew_hears_nothing_twice() {
+    let running = start().await;
+    let mut stream = EventStream::open(&running, LIST, None).await;
+    stream.expect("state").await;
+    board::change(&running.postgres, 0, &[1, 2, 3]).await;
+    assert_eq!(stream.versions(3).await, [1, 2, 3]);
+    let all = stream.last_event_id.clone();
+    drop(stream);
+    // The edition is there, and no worker has come to its partitions yet.
+    let mut lost: Vec<(i32, uuid::Uuid)> = Vec::new();
+    for partition in 0..2 {
+        let taken = sqlx::query_as(
+            "delete from annals.checkpoints where partition = $1 returning partition, topic_id",
+        );
+        let taken = taken.bind(partition).fetch_one(&running.postgres).await;
+        lost.push(taken.unwrap());
+    }
+    sqlx::query("truncate rm_test_board_e1.changes")
+        .execute(&running.postgres)
+        .await
+        .unwrap();
+    let mut again = EventStream::open(&running, LIST, Some(&all)).await;
+    for (partition, topic_id) in lost {
+        sqlx::query(
+            "insert into annals.checkpoints
+                 (model, edition, topic, partition, topic_id, next_offset, term)
+             values ('test-board', 1, $1, $2, $3, 0, 0)",
+        )
+        .bind(board::TOPIC)
+        .bind(partition)
+        .bind(topic_id)
+        .execute(&running.postgres)
+        .await
+        .unwrap();
+    }
+    for task in 1..=4 {
+        board::change(&running.postgres, 0, &[task]).await;
+    }
+    assert_eq!(again.versions(1).await, [4]);
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn what_was_let_out_of_quarantine_is_told_with_the_next_event() {
     let running = start().await;
     board::change(&running.postgres, 0, &[1, 2]).await;
