@@ -1,6 +1,6 @@
 //! `annals schema apply`: exactly what was planned, or nothing.
 
-use event_log::schemas::SchemaFile;
+use event_log::{registry::RegistryError, schemas::SchemaFile};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -70,7 +70,16 @@ pub(super) async fn apply(
                 let rules = rules(event.version(*version)?);
                 let comment = Some("annals schema apply");
                 let mended = registry.mend(&event.subject, *version, &rules, *revision, comment);
-                mended.await?;
+                match mended.await {
+                    // Not every registry keeps revisions.
+                    Err(RegistryError::Unknown { .. }) => {
+                        return Err(SchemaError::NoRevisions {
+                            subject: event.subject.clone(),
+                            version: *version,
+                        });
+                    }
+                    mended => mended?,
+                };
                 None
             }
         };

@@ -323,6 +323,17 @@ mod tests {
         );
     }
 
+    #[test]
+    fn an_event_that_comes_back_otherwise_is_found_with_its_field() {
+        let shouted = event(
+            r#"{"name":"note","type":"string"},{"name":"rank","type":"long"}"#,
+            r#"{"upgrade":{"type":"JSONATA","expression":"{\"note\": note & \"!\", \"rank\": rank}"},
+                "downgrade":{"type":"JSONATA","expression":"$"}}"#,
+        );
+        let changed = check(&shouted, "a", 7).unwrap_err();
+        assert_eq!(changed, "`note` is not what it was when it is back");
+    }
+
     struct RefusesAll;
 
     impl Typed for RefusesAll {
