@@ -65,8 +65,6 @@ macro_rules! codes {
 }
 
 codes! {
-    /// A schema is no usable Avro.
-    BadSchema = "bad-schema",
     /// The field that a rule names is not there, on the side where it is looked for.
     NoSuchField = "no-such-field",
     /// A field would be overwritten.

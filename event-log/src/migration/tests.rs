@@ -617,3 +617,40 @@ fn other_peoples_expressions_lead_from_one_version_to_the_next() {
         ],
     );
 }
+
+#[test]
+fn what_authors_are_shown_can_be_used() {
+    let document = include_str!("../../../docs/migrations.md");
+    let examples = document.split("```json").skip(1);
+    let examples: Vec<_> = examples
+        .map(|rest| rest.split("```").next().unwrap())
+        .collect();
+    let (operations, files): (Vec<&str>, Vec<_>) = examples
+        .into_iter()
+        .partition(|text| !text.contains("\"upgrade\""));
+    for text in &operations {
+        let operation = serde_json::from_str::<Operation>(text);
+        if let Operation::Split(parts) | Operation::Join(parts) = operation.unwrap() {
+            assert!(split::Splitter::compile(&parts).is_ok(), "{text}");
+        }
+    }
+    assert_eq!((operations.len(), files.len()), (9, 1));
+    let code = |code: &&Code| !document.contains(&format!("`{code}`"));
+    assert_eq!(Code::ALL.iter().find(code), None, "every code is told");
+
+    let older = r#"{"name":"amount","type":"long"}"#;
+    let newer = r#"{"name":"price","type":{"type":"string","logicalType":"decimal"}},
+        {"name":"currency","type":"string"}"#;
+    let example = serde_json::from_str(files[0]).unwrap();
+    let history = history(older, newer, example);
+    assert!(
+        history.check(2).unwrap().is_ok(),
+        "{}",
+        history.check(2).unwrap()
+    );
+    both_ways(
+        &history,
+        json!({"amount": 1_314}),
+        json!({"price": "13.14", "currency": "EUR"}),
+    );
+}
