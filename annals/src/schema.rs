@@ -58,7 +58,11 @@ use transfer::ImportError;
 #[derive(Clone, Debug, clap::Subcommand)]
 pub(crate) enum SchemaVerb {
     /// Put this binary's schema files into the registry
-    Register,
+    Register {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Check names, docs, defaults, logical types, that money is no float, and the rules
     Lint {
         /// Events such as TaskCreated; all of them unless named
@@ -312,10 +316,12 @@ pub(crate) async fn perform(
     print: impl Fn(&str),
 ) -> Result<(), SchemaError> {
     match verb {
-        SchemaVerb::Register => {
-            for schema in register(contexts, &reach(settings)?).await? {
-                print(&schema.to_string());
-            }
+        SchemaVerb::Register { json } => {
+            let registered = register(contexts, &reach(settings)?).await?;
+            print(&shown(json, &registered, |all| {
+                let lines: Vec<_> = all.iter().map(ToString::to_string).collect();
+                lines.join("\n")
+            }));
             Ok(())
         }
         SchemaVerb::Lint { events, source } => {

@@ -245,6 +245,9 @@ impl Planned {
             for version in &event.versions {
                 let _ = writeln!(text, "  v{} {}", version.version, version.standing);
             }
+            if let Some(level) = &event.level {
+                let _ = writeln!(text, "  has a compatibility level of its own, {level}");
+            }
             for unknown in &event.unknown {
                 let _ = writeln!(
                     text,

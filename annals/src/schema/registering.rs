@@ -4,11 +4,13 @@
 use std::fmt;
 
 use event_log::registry::RegistryError;
+use serde::Serialize;
 
 use super::registry::Registry;
 use crate::context::Context;
 
 /// One schema file, as it stands in the registry now.
+#[derive(Serialize)]
 pub(crate) struct Registered {
     subject: String,
     version: u32,

@@ -78,6 +78,11 @@ async fn a_new_version_is_planned_verified_applied_and_mended() {
     }
 
     // What is registered is what the files say.
+    let registered = operator.told(0, &["register"]);
+    assert_eq!(
+        registered[0]["subject"], "annals.accounts.UserRegistered",
+        "{registered}"
+    );
     let plan = operator.told(0, &["plan"]);
     assert_eq!(plan["steps"], json!([]), "{plan}");
     // The next version: assignees are numbers now, as most of them are.
