@@ -69,6 +69,13 @@ impl TestApp {
         app
     }
 
+    /// The same as [`on`](Self::on), with somebody else's schema registry.
+    pub async fn on_registry(stack: &DevStack, base: &str) -> Self {
+        let mut app = Self::on(stack).await;
+        app.settings.push(("REGISTRY", base.into()));
+        app
+    }
+
     /// An installation on this stack, of which nothing runs yet.
     pub async fn on(stack: &DevStack) -> Self {
         let postgres = stack.fresh_database().await.expect("Postgres is there");

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod activate;
+mod apicurio;
 mod bad_input;
 mod chaos;
 mod crash;
