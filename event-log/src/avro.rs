@@ -4,8 +4,8 @@
 //! Each variant of the enum is a record schema of its own. serde tells the
 //! variants' names, the schema files their form, the registry their ids. What
 //! was written in the newest version is read by serde alone; other versions are
-//! led there by a plan first ([`reading`]), and to an older one that is written
-//! until the newest is activated ([`writing`]).
+//! led there by a plan first (`reading`), and to an older one that is written
+//! until the newest is activated (`writing`).
 
 mod learning;
 pub(crate) mod reading;
