@@ -17,7 +17,11 @@ pub(super) struct Fitting {
     pub lost: BTreeSet<String>,
     /// Pairs of nodes that were looked at, or are: types may contain themselves.
     seen: HashSet<(usize, NodeId, NodeId)>,
+    steps: u32,
 }
+
+/// Unions that nearly fit make many ways: no event needs as many.
+const MOST_STEPS: u32 = 200_000;
 
 impl Fitting {
     pub fn problem(&mut self, code: Code, path: &str, message: String) {
@@ -25,6 +29,14 @@ impl Fitting {
     }
 
     pub fn look(&mut self, given: &Type<'_>, schema: &Schema, node: NodeId, path: &str) {
+        self.steps += 1;
+        if self.steps > MOST_STEPS {
+            if self.steps == MOST_STEPS + 1 {
+                let message = "the schemas have too many ways to be compared".to_owned();
+                self.problem(Code::TypeMismatch, path, message);
+            }
+            return;
+        }
         let composite = matches!(
             schema.kind(node),
             Kind::Record { .. } | Kind::Array(_) | Kind::Map(_) | Kind::Union(_)
@@ -78,33 +90,30 @@ impl Fitting {
 
     /// The branch of the same type, or else the first that takes it.
     fn branch(&mut self, given: &Type<'_>, schema: &Schema, targets: &[NodeId], path: &str) {
-        let mut best: Option<Self> = None;
+        let same = targets
+            .iter()
+            .find(|target| is_same_type(given, schema, **target));
+        if let Some(target) = same {
+            return self.look(given, schema, *target, path);
+        }
         for target in targets {
             let mut trial = Self {
                 seen: self.seen.clone(),
+                steps: self.steps,
                 ..Self::default()
             };
             trial.look(given, schema, *target, path);
-            if is_same_type(given, schema, *target) {
-                best = Some(trial);
-                break;
-            }
-            if trial.problems.is_empty() && best.is_none() {
-                best = Some(trial);
-            }
-        }
-        match best {
-            Some(trial) => {
-                self.problems.extend(trial.problems);
+            self.steps = trial.steps;
+            if trial.problems.is_empty() {
                 self.doubts.extend(trial.doubts);
                 self.lost.extend(trial.lost);
-            }
-            None => {
-                let targets: Vec<_> = targets.iter().map(|node| schema.describe(*node)).collect();
-                let message = format!("{} is none of {}", given.describe(), targets.join(", "));
-                self.problem(Code::TypeMismatch, path, message);
+                self.seen = trial.seen;
+                return;
             }
         }
+        let targets: Vec<_> = targets.iter().map(|node| schema.describe(*node)).collect();
+        let message = format!("{} is none of {}", given.describe(), targets.join(", "));
+        self.problem(Code::TypeMismatch, path, message);
     }
 
     fn record(

@@ -543,6 +543,45 @@ fn types_that_contain_themselves_are_walked_once() {
 }
 
 #[test]
+fn schemas_with_very_many_ways_are_compared_in_time() {
+    // Each level may be reached in eight ways from the one above, under names that do not match.
+    let deep = |prefix: &str| {
+        let level = |n: usize, inner: &str| {
+            let field = |f: usize| {
+                let of = if f == 0 {
+                    inner.to_owned()
+                } else {
+                    format!(r#""{prefix}{}""#, n + 1)
+                };
+                format!(r#"{{"name":"f{f}","type":["null","string",{of}]}}"#)
+            };
+            let fields: Vec<_> = (0..8).map(field).collect();
+            format!(
+                r#"{{"type":"record","name":"{prefix}{n}","fields":[{}]}}"#,
+                fields.join(",")
+            )
+        };
+        let last = format!(r#"{{"type":"record","name":"{prefix}12","fields":[]}}"#);
+        let inner = (0..12).rev().fold(last, |inner, n| level(n, &inner));
+        format!(r#"{{"name":"top","type":{inner}}}"#)
+    };
+    assert_eq!(
+        found(&history(&deep("A"), &deep("A"), annals(json!([])))),
+        [""; 0]
+    );
+    assert_eq!(
+        found(&history(&deep("A"), &deep("B"), annals(json!([])))),
+        [""; 0]
+    );
+    let misfit = deep("B").replace(
+        r#""name":"B12","fields":[]"#,
+        r#""name":"B12","fields":[{"name":"x","type":"int"}]"#,
+    );
+    let history = history(&deep("A"), &misfit, annals(json!([])));
+    assert!(!history.check(2).unwrap().is_ok());
+}
+
+#[test]
 fn a_migration_is_read_back_from_a_registrys_rules() {
     let split = losing(
         json!([{"op":"rename","from":"name","to":"title"}, {"op":"drop","field":"x"}]),
