@@ -10,14 +10,17 @@ mod bridge;
 mod check;
 mod diff;
 mod draft;
+mod error;
 mod files;
 mod finding;
 mod graph;
 mod history;
 mod lint;
 mod outline;
+mod output;
 mod plan;
 mod prover;
+mod reach;
 mod registering;
 mod registry;
 mod released;
@@ -29,31 +32,19 @@ mod status;
 mod transfer;
 mod verify;
 
-use std::{path::PathBuf, str::FromStr, sync::Arc};
-
-use event_log::{
-    avro::CodecError,
-    control::{ControlError, ControlLog},
-    migration::{self, HistoryError},
-    registry::RegistryError,
-};
-use schema_registry::avro::InvalidSchema;
-use serde::Serialize;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use std::path::PathBuf;
 
 use crate::{
     activate::{ActivateArgs, ActivateError, activate},
-    announcing::{Announcement, announcements},
     context::Context,
-    replay::log::Log,
-    settings::{Settings, SettingsError},
+    settings::Settings,
 };
-use files::{EventFiles, Files, FilesError, Source};
+pub(crate) use error::SchemaError;
+use files::{EventFiles, Files, Source};
+use output::{read_json, shown, to_json, write};
 pub(crate) use registering::register;
 pub(crate) use registry::Registry;
 use released::{LOCK, Lock};
-use scan::ScanError;
-use transfer::ImportError;
 
 #[derive(Clone, Debug, clap::Subcommand)]
 pub(crate) enum SchemaVerb {
@@ -193,121 +184,6 @@ pub(crate) enum SchemaVerb {
     },
 }
 
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum SchemaError {
-    #[error(transparent)]
-    Settings(#[from] SettingsError),
-    #[error(transparent)]
-    Files(#[from] FilesError),
-    #[error(transparent)]
-    Registry(#[from] RegistryError),
-    #[error(transparent)]
-    Import(#[from] ImportError),
-    #[error(transparent)]
-    Activate(#[from] ActivateError),
-    #[error("{file} is not usable Avro")]
-    Invalid {
-        file: String,
-        #[source]
-        source: InvalidSchema,
-    },
-    #[error("failed to write {}", path.display())]
-    Write {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
-    #[error("failed to read {}", path.display())]
-    Read {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
-    #[error("{} is not what it should be", path.display())]
-    NotOurs {
-        path: PathBuf,
-        #[source]
-        source: serde_json::Error,
-    },
-    #[error("{event} has one version only: make the next with `annals schema new {event}`")]
-    OneVersion { event: String },
-    #[error(
-        "{file} is not released: change it as it is, or release it first with `annals schema release`"
-    )]
-    NotReleased { file: String },
-    #[error("{} is there already: draft it anew with --overwrite", path.display())]
-    RuleExists { path: PathBuf },
-    #[error("the registry has no {subject}: see `annals schema plan`")]
-    NotRegistered { subject: String },
-    #[error("{file} is not usable Avro")]
-    Unusable {
-        file: String,
-        #[source]
-        source: migration::SchemaError,
-    },
-    #[error("the versions do not follow one another")]
-    History(#[source] HistoryError),
-    #[error("{event} v{newest} cannot read v{version}: see `annals schema check`")]
-    Unreadable {
-        event: String,
-        version: u32,
-        newest: u32,
-        #[source]
-        source: HistoryError,
-    },
-    #[error("this binary's events and its schema files do not fit together")]
-    Codec(#[source] CodecError),
-    #[error("failed to read the log")]
-    Scan(#[from] ScanError),
-    #[error("the address of Postgres is not valid")]
-    Address(#[source] sqlx::Error),
-    #[error("failed to ask who reads and writes what")]
-    Announcements(#[source] sqlx::Error),
-    #[error("failed to ask which versions are active")]
-    Control(#[from] ControlError),
-    #[error(
-        "{subject} became version {newest} instead of {version}: somebody else registers, too; plan again"
-    )]
-    OtherVersion {
-        subject: String,
-        version: u32,
-        newest: u32,
-    },
-    #[error("the registry keeps no revisions of rules for {subject} v{version}")]
-    NoRevisions { subject: String, version: u32 },
-    #[error(
-        "there is no such earlier revision of the rules of {subject} v{version}; the newest is {newest}: see `annals schema history`"
-    )]
-    NoRevision {
-        subject: String,
-        version: u32,
-        newest: u32,
-    },
-    #[error("{}: see above what to do about each", count(*.0, "error"))]
-    Found(usize),
-    #[error("it cannot be done: {0}")]
-    InTheWay(String),
-    #[error("{failed} of {all} stored events do not come through")]
-    NotSound { failed: u64, all: u64 },
-    #[error(
-        "rules are new and nobody has read the log by them: run `annals schema verify --report FILE`, then `apply --verified FILE`"
-    )]
-    NotVerified,
-    #[error("something has moved since it was planned, and nothing was changed: {0}; plan again")]
-    Moved(String),
-}
-
-impl SchemaError {
-    /// What the process ends with; stable, for CI.
-    pub(crate) fn exit_code(&self) -> u8 {
-        match self {
-            Self::Found(_) | Self::InTheWay(_) | Self::NotSound { .. } | Self::NotVerified => 3,
-            Self::Moved(_) | Self::Activate(ActivateError::InTheWay { .. }) => 4,
-            _ => 1,
-        }
-    }
-}
-
 /// Does what is asked; the result is printed, and an error says what is wrong with it.
 pub(crate) async fn perform(
     settings: &Settings,
@@ -317,7 +193,7 @@ pub(crate) async fn perform(
 ) -> Result<(), SchemaError> {
     match verb {
         SchemaVerb::Register { json } => {
-            let registered = register(contexts, &reach(settings)?).await?;
+            let registered = register(contexts, &reach::registry(settings)?).await?;
             print(&shown(json, &registered, |all| {
                 let lines: Vec<_> = all.iter().map(ToString::to_string).collect();
                 lines.join("\n")
@@ -326,7 +202,7 @@ pub(crate) async fn perform(
         }
         SchemaVerb::Lint { events, source } => {
             let files = Files::load(&source, contexts)?;
-            let lock = lock(&files)?;
+            let lock = Lock::of(&files)?;
             let events = files.events(&events)?;
             let of = |it: &&EventFiles| [lint::lint(it, &lock), check::check_rules(it)].concat();
             let findings = events.iter().flat_map(of).collect();
@@ -341,13 +217,13 @@ pub(crate) async fn perform(
             source,
         } => {
             let files = Files::load(&source, contexts)?;
-            let difference = difference(&files, &event, from, to)?;
+            let difference = diff::difference(&files, &event, from, to)?;
             print(&shown(source.json, &difference, diff::Difference::text));
             Ok(())
         }
         SchemaVerb::Check { source } => {
             let files = Files::load(&source, contexts)?;
-            let checked = check::check(&files, &lock(&files)?)?;
+            let checked = check::check(&files, &Lock::of(&files)?)?;
             print(&shown(source.json, &checked, check::Checked::text));
             checked.verdict()
         }
@@ -392,12 +268,12 @@ pub(crate) async fn perform(
         }
         SchemaVerb::Plan { out, source } => {
             let files = Files::load(&source, contexts)?;
-            let plan = plan::plan(&reach(settings)?, &files).await?;
+            let plan = plan::plan(&reach::registry(settings)?, &files).await?;
             let obstacles = plan.obstacles.join("; ");
             if let Some(out) = out {
                 write(&out, &to_json(&plan))?;
             }
-            let planned = plan::Planned::new(plan, &files, members(settings).await?)?;
+            let planned = plan::Planned::new(plan, &files, reach::members(settings).await?)?;
             print(&shown(source.json, &planned, plan::Planned::text));
             match obstacles.is_empty() {
                 true => Ok(()),
@@ -406,8 +282,8 @@ pub(crate) async fn perform(
         }
         SchemaVerb::Verify { report, source } => {
             let files = Files::load(&source, contexts)?;
-            let plan = plan::plan(&reach(settings)?, &files).await?;
-            let found = verify(settings, contexts, &files, &plan, None).await?;
+            let plan = plan::plan(&reach::registry(settings)?, &files).await?;
+            let found = verify::verify(settings, contexts, &files, &plan, None).await?;
             if let Some(report) = report {
                 write(&report, &to_json(&found))?;
             }
@@ -422,7 +298,7 @@ pub(crate) async fn perform(
         } => {
             let files = Files::load(&source, contexts)?;
             let plan: plan::Plan = read_json(&plan)?;
-            let registry = reach(settings)?;
+            let registry = reach::registry(settings)?;
             applying::unmoved(&registry, &files, &plan).await?;
             match verified {
                 Some(report) => {
@@ -433,7 +309,7 @@ pub(crate) async fn perform(
                             "what was verified is another plan".into(),
                         ));
                     }
-                    verify(settings, contexts, &files, &plan, Some(&report))
+                    verify::verify(settings, contexts, &files, &plan, Some(&report))
                         .await?
                         .verdict()?;
                 }
@@ -446,7 +322,7 @@ pub(crate) async fn perform(
         }
         SchemaVerb::Status { no_log, source } => {
             let files = Files::load(&source, contexts)?;
-            let status = status(settings, &files, no_log).await?;
+            let status = status::status(settings, &files, no_log).await?;
             print(&shown(source.json, &status, status::Status::text));
             Ok(())
         }
@@ -460,7 +336,7 @@ pub(crate) async fn perform(
             let files = Files::load(&source, contexts)?;
             let event = files.event(&event)?;
             let version = version.unwrap_or_else(|| event.newest().version);
-            let (registry, reason) = (reach(settings)?, reason.as_deref());
+            let (registry, reason) = (reach::registry(settings)?, reason.as_deref());
             let back = rollback::rollback(&registry, &event.subject, version, to, reason).await?;
             print(&shown(source.json, &back, rollback::RolledBack::text));
             Ok(())
@@ -468,7 +344,7 @@ pub(crate) async fn perform(
         SchemaVerb::History { event, source } => {
             let files = Files::load(&source, contexts)?;
             let subject = &files.event(&event)?.subject;
-            let history = history::history(&reach(settings)?, subject).await?;
+            let history = history::history(&reach::registry(settings)?, subject).await?;
             let history = history.ok_or_else(|| SchemaError::NotRegistered {
                 subject: subject.clone(),
             })?;
@@ -476,7 +352,7 @@ pub(crate) async fn perform(
             Ok(())
         }
         SchemaVerb::Export { file, prefix, json } => {
-            let export = transfer::export(&reach(settings)?, &prefix).await?;
+            let export = transfer::export(&reach::registry(settings)?, &prefix).await?;
             write(&file, &to_json(&export))?;
             let versions = export.versions();
             let told = serde_json::json!({ "versions": versions, "file": file });
@@ -487,7 +363,7 @@ pub(crate) async fn perform(
         }
         SchemaVerb::Import { file, json } => {
             let export = read_json(&file)?;
-            let imported = transfer::import(&reach(settings)?, &export).await?;
+            let imported = transfer::import(&reach::registry(settings)?, &export).await?;
             print(&shown(json, &imported, |it| {
                 format!(
                     "{} versions of {} subjects are there, {} revisions of rules are new",
@@ -497,157 +373,4 @@ pub(crate) async fn perform(
             Ok(())
         }
     }
-}
-
-fn reach(settings: &Settings) -> Result<Registry, SchemaError> {
-    Ok(Registry::new(settings.registry()?)?)
-}
-
-fn log(settings: &Settings) -> Result<Log, SettingsError> {
-    Ok(Log {
-        cluster: settings.kafka()?,
-        generation: settings.generation(),
-    })
-}
-
-/// The whole log, or what came after a report.
-async fn verify(
-    settings: &Settings,
-    contexts: &[Context],
-    files: &Files,
-    plan: &plan::Plan,
-    after: Option<&verify::Report>,
-) -> Result<verify::Report, SchemaError> {
-    let provers = Arc::new(prover::Provers::new(files, &plan.events, contexts)?);
-    let log = log(settings)?;
-    let mut parts = scan::parts(&log, &files.contexts()).await?;
-    if let Some(report) = after {
-        for part in &mut parts {
-            part.from = report.end(part);
-            if part.from > part.end {
-                return Err(SchemaError::Moved(format!(
-                    "{} partition {} ended at {}, and ends at {} now: it is another log",
-                    part.topic, part.partition, part.from, part.end
-                )));
-            }
-        }
-    }
-    Ok(verify::verify(&log.cluster, parts, provers, &plan.fingerprint).await?)
-}
-
-async fn status(
-    settings: &Settings,
-    files: &Files,
-    no_log: bool,
-) -> Result<status::Status, SchemaError> {
-    let registry = reach(settings)?;
-    let mut events = Vec::new();
-    for event in &files.events {
-        events.push((event, standing::standing(&registry, event).await?));
-    }
-    let log = log(settings)?;
-    let stored = match no_log {
-        true => None,
-        false => {
-            let parts = scan::parts(&log, &files.contexts()).await?;
-            let counted = scan::scan(&log.cluster, parts, "counting", |_| {
-                status::Stored::default()
-            });
-            let mut sum = status::Stored::default();
-            counted.await?.into_iter().for_each(|(_, it)| sum.add(it));
-            Some(sum)
-        }
-    };
-    let control = ControlLog::new(&log.cluster, &log.generation);
-    let active = control.catch_up_if_there().await?;
-    let members = members(settings).await?;
-    Ok(status::Status::new(
-        &events,
-        stored.as_ref(),
-        &active,
-        &members,
-    ))
-}
-
-/// Who says what they read and write; nobody where there is no Postgres, or no table yet.
-async fn members(settings: &Settings) -> Result<Vec<Announcement>, SchemaError> {
-    const NO_SUCH_TABLE: &str = "42P01";
-    let Some(address) = &settings.postgres else {
-        return Ok(Vec::new());
-    };
-    let options = PgConnectOptions::from_str(address.expose()).map_err(SchemaError::Address)?;
-    let pool = PgPoolOptions::new()
-        .max_connections(1)
-        .connect_lazy_with(options);
-    match announcements(&pool, &settings.generation).await {
-        Ok(members) => Ok(members),
-        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(NO_SUCH_TABLE) => {
-            Ok(Vec::new())
-        }
-        Err(error) => Err(SchemaError::Announcements(error)),
-    }
-}
-
-/// What is released; nothing is in the files of a binary, which were checked when it was built.
-fn lock(files: &Files) -> Result<Lock, FilesError> {
-    files
-        .folder
-        .as_deref()
-        .map_or_else(|| Ok(Lock::default()), Lock::read)
-}
-
-fn difference(
-    files: &Files,
-    event: &str,
-    from: Option<u32>,
-    to: Option<u32>,
-) -> Result<diff::Difference, SchemaError> {
-    let event = files.event(event)?;
-    let newest = event.newest().version;
-    if newest == 1 {
-        return Err(SchemaError::OneVersion {
-            event: event.event.clone(),
-        });
-    }
-    let to = to.unwrap_or(newest);
-    let from = from.unwrap_or_else(|| to.saturating_sub(1).max(1));
-    let (old, new) = (event.version(from)?, event.version(to)?);
-    let (old, new) = (event.outline(old)?, event.outline(new)?);
-    Ok(diff::Difference::new(event, (from, &old), (to, &new)))
-}
-
-/// `1 error`, `2 errors`.
-fn count(number: usize, what: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {what}{plural}")
-}
-
-fn shown<T: Serialize>(json: bool, value: &T, text: impl FnOnce(&T) -> String) -> String {
-    match json {
-        true => to_json(value),
-        false => text(value),
-    }
-}
-
-fn to_json(value: &impl Serialize) -> String {
-    serde_json::to_string_pretty(value)
-        .unwrap_or_else(|error| unreachable!("a report is plain JSON: {error}"))
-}
-
-fn write(path: &std::path::Path, text: &str) -> Result<(), SchemaError> {
-    std::fs::write(path, text).map_err(|source| SchemaError::Write {
-        path: path.into(),
-        source,
-    })
-}
-
-fn read_json<T: serde::de::DeserializeOwned>(path: &std::path::Path) -> Result<T, SchemaError> {
-    let text = std::fs::read_to_string(path).map_err(|source| SchemaError::Read {
-        path: path.into(),
-        source,
-    })?;
-    serde_json::from_str(&text).map_err(|source| SchemaError::NotOurs {
-        path: path.into(),
-        source,
-    })
 }

@@ -6,9 +6,31 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    files::EventFiles,
+    SchemaError,
+    files::{EventFiles, Files},
     outline::{Outline, field, fields, kind, text, texts, type_of},
 };
+
+/// The newest two versions unless others are named.
+pub(super) fn difference(
+    files: &Files,
+    event: &str,
+    from: Option<u32>,
+    to: Option<u32>,
+) -> Result<Difference, SchemaError> {
+    let event = files.event(event)?;
+    let newest = event.newest().version;
+    if newest == 1 {
+        return Err(SchemaError::OneVersion {
+            event: event.event.clone(),
+        });
+    }
+    let to = to.unwrap_or(newest);
+    let from = from.unwrap_or_else(|| to.saturating_sub(1).max(1));
+    let (old, new) = (event.version(from)?, event.version(to)?);
+    let (old, new) = (event.outline(old)?, event.outline(new)?);
+    Ok(Difference::new(event, (from, &old), (to, &new)))
+}
 
 /// Two versions of an event beside one another.
 #[derive(Debug, Serialize)]

@@ -11,6 +11,7 @@ use super::{
     diff::{Change, What, changes},
     files::{EventFiles, Files},
     outline::{Outline, field, fields, kind, texts, type_of},
+    output,
     released::Lock,
 };
 
@@ -61,7 +62,7 @@ pub(super) fn next(
 
 fn copy(files: &Files, event: &EventFiles, newest: &SchemaFile) -> Result<Drafted, SchemaError> {
     let path = files.folder()?.join(event.path(newest.version + 1));
-    super::write(&path, &newest.text)?;
+    output::write(&path, &newest.text)?;
     Ok(Drafted {
         next: format!(
             "change it, then run `annals schema new {}` again for a draft of its rule",
@@ -96,7 +97,7 @@ fn rule(
         return Err(SchemaError::RuleExists { path });
     }
     let draft = Draft::of(&old, &new);
-    super::write(&path, &format!("{}\n", super::to_json(&draft.migration())))?;
+    output::write(&path, &format!("{}\n", output::to_json(&draft.migration())))?;
     Ok(Drafted {
         file: Some(path),
         next: format!(

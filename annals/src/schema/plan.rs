@@ -10,6 +10,7 @@ use super::{
     SchemaError,
     bridge::{Bridge, Way, bridges},
     files::{EventFiles, Files},
+    output,
     registry::Registry,
     released::sum,
     standing::{EventStanding, Standing, standing},
@@ -90,7 +91,7 @@ pub(super) async fn plan(registry: &Registry, files: &Files) -> Result<Plan, Sch
         steps,
         obstacles,
     };
-    plan.fingerprint = sum(&super::to_json(&plan));
+    plan.fingerprint = sum(&output::to_json(&plan));
     Ok(plan)
 }
 

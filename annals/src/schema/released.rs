@@ -19,6 +19,13 @@ pub(super) const LOCK: &str = "released.lock";
 pub(super) struct Lock(BTreeMap<String, String>);
 
 impl Lock {
+    /// Of these files; nothing is released of those of a binary, which were checked when it was
+    /// built.
+    pub(super) fn of(files: &Files) -> Result<Self, FilesError> {
+        let folder = files.folder.as_deref();
+        folder.map_or_else(|| Ok(Self::default()), Self::read)
+    }
+
     /// Without the file nothing is released.
     pub(super) fn read(folder: &Path) -> Result<Self, FilesError> {
         let path = folder.join(LOCK);

@@ -3,9 +3,10 @@
 use serde::Serialize;
 
 use super::{
-    SchemaError, count,
+    SchemaError,
     files::Files,
     finding::{Finding, errors},
+    output::{self, count},
 };
 
 #[derive(Debug, Serialize)]
@@ -37,7 +38,7 @@ impl Report {
     }
 
     pub(super) fn shown(&self, json: bool) -> String {
-        super::shown(json, self, Self::text)
+        output::shown(json, self, Self::text)
     }
 
     pub(super) fn verdict(&self) -> Result<(), SchemaError> {

@@ -5,16 +5,45 @@ use std::collections::BTreeMap;
 
 use event_log::{
     batch::{BatchError, Record},
-    control::ActiveVersions,
+    control::{ActiveVersions, ControlLog},
 };
 use serde::Serialize;
 
 use super::{
-    files::EventFiles,
-    scan::{Look, event_type, framed},
-    standing::{EventStanding, Standing},
+    SchemaError,
+    files::{EventFiles, Files},
+    reach,
+    scan::{self, Look, event_type, framed},
+    standing::{EventStanding, Standing, standing},
 };
-use crate::{announcing::Announcement, table::table};
+use crate::{announcing::Announcement, settings::Settings, table::table};
+
+pub(super) async fn status(
+    settings: &Settings,
+    files: &Files,
+    no_log: bool,
+) -> Result<Status, SchemaError> {
+    let registry = reach::registry(settings)?;
+    let mut events = Vec::new();
+    for event in &files.events {
+        events.push((event, standing(&registry, event).await?));
+    }
+    let log = reach::log(settings)?;
+    let stored = match no_log {
+        true => None,
+        false => {
+            let parts = scan::parts(&log, &files.contexts()).await?;
+            let counted = scan::scan(&log.cluster, parts, "counting", |_| Stored::default());
+            let mut sum = Stored::default();
+            counted.await?.into_iter().for_each(|(_, it)| sum.add(it));
+            Some(sum)
+        }
+    };
+    let control = ControlLog::new(&log.cluster, &log.generation);
+    let active = control.catch_up_if_there().await?;
+    let members = reach::members(settings).await?;
+    Ok(Status::new(&events, stored.as_ref(), &active, &members))
+}
 
 #[derive(Debug, Serialize)]
 pub(super) struct Status {

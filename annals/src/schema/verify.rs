@@ -15,9 +15,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     SchemaError,
+    files::Files,
+    plan::Plan,
     prover::Provers,
-    scan::{Look, Part, ScanError, event_type, framed, scan},
+    reach,
+    scan::{self, Look, Part, ScanError, event_type, framed, scan},
 };
+use crate::{context::Context, settings::Settings};
 
 /// How many failures of a partition are told of, of each version.
 const SAMPLES: u64 = 20;
@@ -70,8 +74,33 @@ struct Failure {
     event: Option<serde_json::Value>,
 }
 
-/// Reads these parts of the log.
+/// The whole log, or what came after a report.
 pub(super) async fn verify(
+    settings: &Settings,
+    contexts: &[Context],
+    files: &Files,
+    plan: &Plan,
+    after: Option<&Report>,
+) -> Result<Report, SchemaError> {
+    let provers = Arc::new(Provers::new(files, &plan.events, contexts)?);
+    let log = reach::log(settings)?;
+    let mut parts = scan::parts(&log, &files.contexts()).await?;
+    if let Some(report) = after {
+        for part in &mut parts {
+            part.from = report.end(part);
+            if part.from > part.end {
+                return Err(SchemaError::Moved(format!(
+                    "{} partition {} ended at {}, and ends at {} now: it is another log",
+                    part.topic, part.partition, part.from, part.end
+                )));
+            }
+        }
+    }
+    Ok(verify_parts(&log.cluster, parts, provers, &plan.fingerprint).await?)
+}
+
+/// Reads these parts of the log.
+async fn verify_parts(
     cluster: &Cluster,
     parts: Vec<Part>,
     provers: Arc<Provers>,
