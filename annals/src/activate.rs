@@ -8,6 +8,7 @@ use event_log::{
     control::{Active, ControlError, ControlLog, KnownVersions},
     group::{GroupError, present},
     registry::{RegistryClient, RegistryError},
+    schemas::SchemaFile,
 };
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
@@ -242,7 +243,7 @@ impl ActivateArgs {
 struct Wanted<'a> {
     event_type: String,
     version: u32,
-    schema: &'a str,
+    schema: &'a SchemaFile,
     context: KnownVersions,
 }
 
@@ -287,7 +288,7 @@ impl<'a> Wanted<'a> {
         Ok(Self {
             event_type,
             version,
-            schema: &file.text,
+            schema: file,
             context: KnownVersions::of(&context.schemas),
         })
     }
@@ -295,7 +296,7 @@ impl<'a> Wanted<'a> {
     /// Who meets the event in the log has to find its schema.
     async fn is_registered(&self, settings: &Settings) -> Result<(), ActivateError> {
         let registry = RegistryClient::new(settings.registry()?)?;
-        match registry.look_up(&self.event_type, self.schema).await {
+        match registry.find(&self.event_type, self.schema).await {
             Ok(_) => Ok(()),
             Err(source @ RegistryError::Unknown { .. }) => Err(ActivateError::NotRegistered {
                 event_type: self.event_type.clone(),

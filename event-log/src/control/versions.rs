@@ -25,9 +25,8 @@ pub struct ActiveVersions(BTreeMap<String, Active>);
 /// An event that is, or was, written in a version that this binary was not compiled for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{event_type} was activated in version {written}, but this binary {}: start a release that \
-     reads version {written}, or, if it is older on purpose, one that writes the old version again \
-     (`annals schema activate {event_type} {reads}` by the newer release)",
+    "{event_type} was activated in version {written}, but this binary {}: events of it may be in \
+     the log, also where an older one is written again; start a release that reads version {written}",
     reading(*reads)
 )]
 pub struct Unreadable {

@@ -5,6 +5,7 @@
 
 mod editions;
 mod exactly_once;
+mod later_versions;
 mod log;
 mod lost;
 mod models;

@@ -42,7 +42,7 @@ pub struct World {
     registry_url: String,
     /// Whether the projectors that are started swap new versions in without being asked.
     pub swap_unasked: bool,
-    _registry: DropGuard,
+    _registry: Option<DropGuard>,
 }
 
 /// A projector at work. Crashes when it is dropped.
@@ -87,7 +87,7 @@ impl World {
             .acquire_timeout(Duration::from_secs(5))
             .connect_lazy(&database)
             .unwrap();
-        let (registry_url, _registry) = serve_registry(&database).await;
+        let (registry_url, registry) = serve_registry(&database, "127.0.0.1:0").await;
         Self {
             cluster: Cluster::new(stack.kafka()),
             generation: Generation {
@@ -98,8 +98,20 @@ impl World {
             registry: RegistryClient::new(&registry_url).unwrap(),
             registry_url,
             swap_unasked: false,
-            _registry,
+            _registry: Some(registry),
         }
+    }
+
+    /// The registry goes, until it is asked back.
+    pub fn end_registry(&mut self) {
+        self._registry = None;
+    }
+
+    pub async fn serve_registry_again(&mut self) {
+        let database = sqlx::ConnectOptions::to_url_lossy(&*self.postgres.connect_options());
+        let (_, address) = self.registry_url.split_once("//").unwrap();
+        let (_, registry) = serve_registry(database.as_str(), address).await;
+        self._registry = Some(registry);
     }
 
     pub async fn new() -> (Self, Log) {
@@ -332,14 +344,20 @@ pub async fn until(what: &str, condition: impl AsyncFn() -> bool) {
     }
 }
 
-async fn serve_registry(database: &str) -> (String, DropGuard) {
+async fn serve_registry(database: &str, address: &str) -> (String, DropGuard) {
     let config = schema_registry::Config {
-        address: "127.0.0.1:0".into(),
+        address: address.into(),
         postgres: SecretUrl::new(database),
         anonymous: Some(schema_registry::Role::Write),
         ..Default::default()
     };
-    let service = schema_registry::Service::bind(config).await.unwrap();
+    let service = loop {
+        // The one before may not be gone yet.
+        if let Ok(service) = schema_registry::Service::bind(config.clone()).await {
+            break service;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
     let url = format!("http://{}", service.address());
     let stop = CancellationToken::new();
     tokio::spawn(service.serve(stop.clone()));

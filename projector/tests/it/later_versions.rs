@@ -1,0 +1,85 @@
+//! Events of a release that came later: read by the rules that the registry has of them.
+
+use std::sync::Arc;
+
+use event_log::{migration::Migration, schemas::SchemaFile};
+use projector::model;
+
+use crate::{
+    exactly_once::fold,
+    models::{Tally, written},
+    world::World,
+};
+
+const WRITTEN: &str = "annals.notes.Written";
+
+/// In version 2 the text is called a message.
+fn version_2(migration: Option<&str>) -> SchemaFile {
+    SchemaFile {
+        event: "Written".into(),
+        version: 2,
+        text: r#"{"type":"record","namespace":"annals.notes","name":"Written","fields":[
+            {"name":"message","type":"string","default":""},
+            {"name":"weight","type":"long"}]}"#
+            .into(),
+        migration: migration.map(|text| Arc::new(Migration::parse(text).unwrap())),
+    }
+}
+
+const RENAMED: &str = r#"{"upgrade":{"type":"ANNALS","operations":[
+    {"op":"rename","from":"text","to":"message"}]}}"#;
+
+/// An event of version 2: `later`, with weight 2.
+fn later(schema_id: u32) -> Vec<u8> {
+    [&[0][..], &schema_id.to_be_bytes(), b"\x0alater\x04"].concat()
+}
+
+#[tokio::test]
+async fn a_later_version_is_read_by_the_rules_that_lead_back_from_it() {
+    let (world, mut log) = World::new().await;
+    let running = world.start(vec![model::<Tally>()]);
+    log.append("a", &[written("first", 1)]).await;
+    world.caught_up("tally", &log).await;
+    let file = version_2(Some(RENAMED));
+    let id = world.registry.register_file(WRITTEN, &file).await.unwrap();
+    log.append_raw("a", WRITTEN, &later(id)).await;
+    world.caught_up("tally", &log).await;
+    let events = [written("first", 1), written("later", 2)];
+    assert_eq!(world.tally("a").await, Some(fold(&events)));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn without_a_rule_a_later_version_is_poison() {
+    let (world, mut log) = World::new().await;
+    let file = version_2(None);
+    let id = world.registry.register_file(WRITTEN, &file).await.unwrap();
+    let running = world.start(vec![model::<Tally>()]);
+    log.append_raw("a", WRITTEN, &later(id)).await;
+    world.caught_up("tally", &log).await;
+    let quarantined = world.quarantined().await;
+    assert_eq!(quarantined.len(), 1);
+    let reason = &quarantined[0].reason;
+    assert!(reason.contains("cannot be migrated"), "{reason}");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn while_nobody_can_be_asked_a_later_version_is_waited_for() {
+    let (mut world, mut log) = World::new().await;
+    let file = version_2(Some(RENAMED));
+    let id = world.registry.register_file(WRITTEN, &file).await.unwrap();
+    let running = world.start(vec![model::<Tally>()]);
+    log.append("a", &[written("first", 1)]).await;
+    world.caught_up("tally", &log).await;
+    world.end_registry();
+    log.append_raw("a", WRITTEN, &later(id)).await;
+    running.troubled("tally", "schema registry").await;
+    assert!(world.quarantined().await.is_empty());
+    world.serve_registry_again().await;
+    world.caught_up("tally", &log).await;
+    running.ready().await;
+    let events = [written("first", 1), written("later", 2)];
+    assert_eq!(world.tally("a").await, Some(fold(&events)));
+    running.stop().await;
+}
