@@ -51,6 +51,9 @@ enum Run {
         workers: usize,
         #[arg(long, default_value_t = 16)]
         clients: usize,
+        /// Who follow the board meanwhile
+        #[arg(long, default_value_t = 4)]
+        followers: usize,
     },
 }
 
@@ -88,12 +91,14 @@ async fn main() -> ExitCode {
             seed,
             workers,
             clients,
+            followers,
         } => {
             projector(&projector_chaos::Plan {
                 seed,
                 duration: Duration::from_secs_f64(minutes * 60.0),
                 workers,
                 clients,
+                followers,
             })
             .await
         }

@@ -1,5 +1,6 @@
-//! Chaos for the read side: clients work while projectors, Postgres and Kafka break; afterwards
-//! the read models must equal a fold of the log.
+//! Chaos for the read side: clients work and follow while projectors, Postgres and Kafka break;
+//! afterwards the read models must equal a fold of the log, and each follower must have heard of
+//! every event once and in order.
 
 mod faults;
 mod fold;
@@ -8,16 +9,20 @@ mod load;
 use std::{fmt, time::Duration};
 
 use dev_stack::{DevStack, StackError, wipe};
+use futures::future::join_all;
 use tokio::time::Instant;
 
 use crate::{
     app::{Role, TestApp},
     chaos::seed::Dice,
+    follower::{Follower, Way},
 };
 use faults::Nemesis;
 use load::Load;
 
 pub use faults::{FAULTS, Fault};
+
+const A_DAY: Duration = Duration::from_secs(24 * 3_600);
 
 /// What is to happen.
 #[derive(Clone, Debug)]
@@ -27,6 +32,8 @@ pub struct Plan {
     pub duration: Duration,
     pub workers: usize,
     pub clients: usize,
+    /// How many follow the board meanwhile, some over server-sent events and some by long-polls.
+    pub followers: usize,
 }
 
 /// What has happened, when everything was as it must be.
@@ -38,7 +45,8 @@ pub struct Report {
 }
 
 /// # Panics
-/// When a read model differs from the fold, or something does not recover.
+/// When a read model differs from the fold, a follower has heard anything else, or something does
+/// not recover.
 pub async fn run(plan: &Plan) -> Result<Report, StackError> {
     let stack = DevStack::temporary().await?;
     let app = TestApp::on(&stack).await;
@@ -52,7 +60,14 @@ pub async fn run(plan: &Plan) -> Result<Report, StackError> {
     let mut all: Vec<&Role> = vec![&app.projector];
     all.extend(&workers);
 
-    let load = Load::begin(&app, plan.clients);
+    let company = app.new_company();
+    let ways = [Way::EventStream, Way::LongPoll].into_iter().cycle();
+    let followers = ways.take(plan.followers).map(|way| {
+        let token = app.token(&company.tenant, "mia", &["manager"], A_DAY);
+        Follower::start(app.queries.address, "/v1/tasks", token, way)
+    });
+    let followers = join_all(followers).await;
+    let load = Load::begin(&company, plan.clients);
     let mut dice = Dice::new(plan.seed);
     let mut nemesis = Nemesis::new(&stack, &app, all);
     let end = Instant::now() + plan.duration;
@@ -75,6 +90,10 @@ pub async fn run(plan: &Plan) -> Result<Report, StackError> {
     app.until_ready().await;
     let expected = fold::of_the_log(&app);
     fold::assert_equal(&app, &expected).await;
+    for follower in followers {
+        let heard = follower.heard(expected.events()).await;
+        assert_eq!(heard, expected.versions());
+    }
 
     let counted = FAULTS.map(|fault| {
         let times = happened.iter().filter(|it| **it == fault).count();
@@ -99,7 +118,8 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} commands, {} events: every read model equals the fold of the log",
+            "{} commands, {} events: every read model equals the fold of the log, and every follower \
+             has heard it",
             self.commands, self.events
         )?;
         for (fault, times) in &self.faults {

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::{
     app::TestApp,
     eventually::{WITHIN, eventually},
+    follower::Heard,
 };
 
 const SOON: Duration = Duration::from_secs(30);
@@ -74,6 +75,22 @@ struct Change {
 impl Expected {
     pub(super) fn events(&self) -> usize {
         self.index.len()
+    }
+
+    /// Of each stream, in order.
+    pub(super) fn versions(&self) -> Heard {
+        let mut versions = Heard::new();
+        for Indexed {
+            stream, version, ..
+        } in &self.index
+        {
+            versions
+                .entry(stream.clone())
+                .or_default()
+                .push(version.unsigned_abs());
+        }
+        versions.values_mut().for_each(|all| all.sort_unstable());
+        versions
     }
 
     fn take(&mut self, message: &BorrowedMessage<'_>) {

@@ -8,7 +8,7 @@ use std::sync::{
 use futures::future::join_all;
 use tokio::task::JoinHandle;
 
-use crate::{app::TestApp, user::User};
+use crate::{app::Company, user::User};
 
 pub(super) struct Load {
     ending: Arc<AtomicBool>,
@@ -16,8 +16,7 @@ pub(super) struct Load {
 }
 
 impl Load {
-    pub(super) fn begin(app: &TestApp, clients: usize) -> Self {
-        let company = app.new_company();
+    pub(super) fn begin(company: &Company<'_>, clients: usize) -> Self {
         let (mia, polly) = (company.manager("mia"), company.worker("polly"));
         let ending = Arc::new(AtomicBool::new(false));
         let clients = (0..clients).map(|number| {

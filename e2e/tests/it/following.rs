@@ -3,144 +3,19 @@
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use dev_stack::{DevStack, wipe};
-use e2e::{TestApp, eventually};
+use e2e::{Follower, Heard, TestApp, Way, eventually};
 use event_log::PositionToken;
 use futures::future::join_all;
-use reqwest::{Client, RequestBuilder};
-use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    sync::watch,
-    task::JoinHandle,
-    time::{sleep, timeout},
+    time::timeout,
 };
 
 use crate::{app, load::Load};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const PATIENCE: Duration = Duration::from_secs(100);
-
-/// What a follower was told of each stream, in the order in which it was told.
-type Heard = BTreeMap<String, Vec<u64>>;
-
-/// Somebody who follows a path and comes back whenever the connection is gone.
-struct Follower {
-    heard: watch::Receiver<Heard>,
-    listening: JoinHandle<()>,
-}
-
-#[derive(Clone, Copy)]
-enum Way {
-    EventStream,
-    LongPoll,
-}
-
-struct Listener {
-    http: Client,
-    url: String,
-    token: String,
-    position: Option<String>,
-    heard: watch::Sender<Heard>,
-}
-
-impl Follower {
-    /// Returns when it follows.
-    async fn start(queries: SocketAddr, path: &str, token: String, way: Way) -> Self {
-        let (sender, heard) = watch::channel(Heard::new());
-        let mut listener = Listener {
-            http: Client::new(),
-            url: format!("http://{queries}{path}"),
-            token,
-            position: None,
-            heard: sender,
-        };
-        let first = listener.request("?wait=0").send().await.unwrap();
-        let first: Value = first.json().await.unwrap();
-        listener.take_page(&first);
-        let listening = tokio::spawn(async move {
-            loop {
-                // Whatever went wrong: it goes on from where it was.
-                let _ = match way {
-                    Way::EventStream => listener.listen().await,
-                    Way::LongPoll => listener.poll().await,
-                };
-                sleep(Duration::from_millis(20)).await;
-            }
-        });
-        Self { heard, listening }
-    }
-
-    /// What it has heard, once that is so many changes.
-    async fn heard(mut self, changes: usize) -> Heard {
-        let all = self
-            .heard
-            .wait_for(|heard| heard.values().map(Vec::len).sum::<usize>() >= changes);
-        let heard = timeout(PATIENCE, all)
-            .await
-            .map(|heard| heard.unwrap().clone());
-        self.listening.abort();
-        heard.unwrap_or_else(|_| panic!("heard only {:?}", self.heard.borrow()))
-    }
-}
-
-impl Listener {
-    fn request(&self, query: &str) -> RequestBuilder {
-        let request = self.http.get(format!("{}{query}", self.url));
-        let request = request.bearer_auth(&self.token);
-        match &self.position {
-            Some(position) => request.header("last-event-id", position),
-            None => request,
-        }
-    }
-
-    async fn poll(&mut self) -> reqwest::Result<()> {
-        let answer = self.request("?wait=10").send().await?.error_for_status()?;
-        let page = answer.json().await?;
-        self.take_page(&page);
-        Ok(())
-    }
-
-    async fn listen(&mut self) -> reqwest::Result<()> {
-        let request = self.request("").header("accept", "text/event-stream");
-        let mut answer = request.send().await?.error_for_status()?;
-        let mut unread = String::new();
-        while let Some(chunk) = answer.chunk().await? {
-            unread.push_str(&String::from_utf8_lossy(&chunk));
-            while let Some(end) = unread.find("\n\n") {
-                let block: String = unread.drain(..end + 2).collect();
-                self.take_block(&block);
-            }
-        }
-        Ok(())
-    }
-
-    fn take_block(&mut self, block: &str) {
-        let field = |name: &str| {
-            let line = block.lines().find_map(|line| line.strip_prefix(name));
-            line.map(str::to_owned)
-        };
-        if field("event: ").as_deref() == Some("change") {
-            self.take(&serde_json::from_str(&field("data: ").unwrap()).unwrap());
-        }
-        self.position = field("id: ").or_else(|| self.position.take());
-    }
-
-    fn take_page(&mut self, page: &Value) {
-        for change in page["changes"].as_array().unwrap() {
-            self.take(change);
-        }
-        self.position = Some(page["position"].as_str().unwrap().to_owned());
-    }
-
-    fn take(&mut self, change: &Value) {
-        let stream = change["stream"].as_str().unwrap().to_owned();
-        let version = change["version"].as_u64().unwrap();
-        self.heard.send_modify(|heard| {
-            heard.entry(stream).or_default().push(version);
-        });
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn followers_hear_of_everything_once_and_in_order_whatever_dies() {
@@ -212,7 +87,7 @@ async fn a_task_its_stream_and_its_request_are_followed_from_the_command_on() {
     let versions = |heard: Heard| heard.into_values().next().unwrap();
     assert_eq!(versions(of_task.heard(1).await), [2]);
     assert_eq!(versions(of_stream.heard(1).await), [2]);
-    assert!(of_request.heard.borrow().is_empty());
+    assert!(of_request.heard_so_far().is_empty());
 
     let events = mia.read(&*stream).after(&assigned).send().await.succeeded();
     assert_eq!(events.body["items"].as_array().unwrap().len(), 2);

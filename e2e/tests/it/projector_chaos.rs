@@ -12,6 +12,8 @@ async fn read_models_equal_a_fold_of_the_log_whatever_breaks() {
         duration: Duration::ZERO,
         workers: 2,
         clients: 6,
+        // `following` has them, with each fault of theirs.
+        followers: 0,
     };
     let report = run(&plan).await.unwrap();
     assert!(report.events > 0);

@@ -38,6 +38,17 @@ async fn an_operator_sees_a_poisoned_stream_and_lets_it_go() {
         (&entry["model"], &entry["code"]),
         (&"task-board".into(), &"23514".into())
     );
+    let metrics = format!("http://{}/metrics", app.projector.address);
+    eventually("the stream is counted", async || {
+        let metrics = reqwest::get(&metrics).await.ok()?.text().await.ok()?;
+        let counts = |line: &&str| {
+            line.starts_with("projector_quarantined_streams{")
+                && line.contains(r#"model="task-board""#)
+                && line.ends_with(" 1")
+        };
+        metrics.lines().find(counts).map(drop)
+    })
+    .await;
     // Others are read.
     let path = format!("/v1/tasks/{}", fine.id());
     mia.read(path).after(&fine).send().await.succeeded();
