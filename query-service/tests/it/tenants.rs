@@ -48,7 +48,9 @@ async fn a_statement_that_forgets_the_tenant_is_refused() {
     for path in ["/v1/forgetful", "/v1/forgetful/0"] {
         let problem = problem(running.get(path).await, 500, "internal").await;
         assert!(problem["trace_id"].is_string());
-        let members: Vec<_> = problem.as_object().unwrap().keys().collect();
+        let mut members: Vec<_> = problem.as_object().unwrap().keys().collect();
+        // In which order depends on what else is built with serde_json.
+        members.sort();
         assert_eq!(members, ["code", "status", "title", "trace_id", "type"]);
     }
     // The connection serves the next one.
