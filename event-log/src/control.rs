@@ -92,6 +92,8 @@ struct Content {
 struct Reading {
     reader: PartitionReader,
     fold: Fold,
+    /// It was read to an end once: what comes now is news. Whoever reads may be dropped before.
+    whole: bool,
 }
 
 impl ControlLog {
@@ -127,7 +129,7 @@ impl ControlLog {
             cluster,
             generation,
             reading,
-            active,
+            ..
         } = &*self.0;
         let mut reading = reading.lock().await;
         let end = timeout(NEXT_WITHIN, log_end(cluster, TOPIC, PARTITION)).await;
@@ -140,13 +142,7 @@ impl ControlLog {
             *reading = Reading::begin(cluster, generation);
             return Err(error);
         }
-        let found = reading.fold.active();
-        active.send_if_modified(|known| {
-            let news = **known != *found;
-            *known = found.clone();
-            news
-        });
-        Ok(found)
+        Ok(self.publish(&reading))
     }
 
     /// The same for who only reads: without the topic, nothing was ever activated.
@@ -164,7 +160,7 @@ impl ControlLog {
     /// Returns when something was activated that is not known: as soon as it is read.
     pub async fn until_unreadable(&self, contexts: &[KnownVersions]) -> Unreadable {
         loop {
-            match self.catch_up_if_there().await {
+            match self.look().await {
                 Ok(active) => {
                     if let Some(unreadable) = active.unreadable(contexts) {
                         return unreadable;
@@ -179,11 +175,43 @@ impl ControlLog {
     /// Goes on reading. While the topic cannot be read, what was read holds.
     pub async fn follow(&self) -> Infallible {
         loop {
-            if let Err(error) = self.catch_up().await {
+            if let Err(error) = self.look().await {
                 not_read(&error);
             }
             sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// Reads what is new, on the connection that is there.
+    async fn look(&self) -> Result<Arc<ActiveVersions>, ControlError> {
+        let Content {
+            cluster,
+            generation,
+            reading,
+            ..
+        } = &*self.0;
+        let mut reading = reading.lock().await;
+        if !reading.whole {
+            drop(reading);
+            return self.catch_up_if_there().await;
+        }
+        match reading.read_next().await {
+            Ok(()) => Ok(self.publish(&reading)),
+            Err(error) => {
+                *reading = Reading::begin(cluster, generation);
+                Err(error)
+            }
+        }
+    }
+
+    fn publish(&self, reading: &Reading) -> Arc<ActiveVersions> {
+        let found = reading.fold.active();
+        self.0.active.send_if_modified(|known| {
+            let news = **known != *found;
+            *known = found.clone();
+            news
+        });
+        found
     }
 }
 
@@ -196,15 +224,23 @@ impl Reading {
         Self {
             reader: PartitionReader::new(cluster, TOPIC, PARTITION, 0),
             fold: Fold::of(&generation.name),
+            whole: false,
         }
     }
 
     async fn read_to(&mut self, end: i64) -> Result<(), ControlError> {
         while self.reader.next_offset() < end {
-            let batches = timeout(NEXT_WITHIN, self.reader.next_batches()).await;
-            for batch in batches.map_err(ControlError::Silent)?? {
-                self.fold.take(&batch)?;
-            }
+            self.read_next().await?;
+        }
+        self.whole = true;
+        Ok(())
+    }
+
+    /// Returns after a moment when there is nothing.
+    async fn read_next(&mut self) -> Result<(), ControlError> {
+        let batches = timeout(NEXT_WITHIN, self.reader.next_batches()).await;
+        for batch in batches.map_err(ControlError::Silent)?? {
+            self.fold.take(&batch)?;
         }
         Ok(())
     }
