@@ -28,6 +28,12 @@ pub(crate) enum EditionError {
         #[source]
         source: sqlx::Error,
     },
+    #[error("failed to note how the events of {model} are read")]
+    Reading {
+        model: &'static str,
+        #[source]
+        source: sqlx::Error,
+    },
     #[error("failed to swap edition {edition} of {model} in")]
     Swap {
         model: &'static str,
@@ -40,8 +46,10 @@ pub(crate) enum EditionError {
 impl EditionError {
     /// Whether the platform's own tables are not there.
     pub(crate) fn is_about_an_empty_database(&self) -> bool {
-        let (Self::LookUp { source, .. } | Self::Tables { source, .. } | Self::Swap { source, .. }) =
-            self
+        let (Self::LookUp { source, .. }
+        | Self::Tables { source, .. }
+        | Self::Reading { source, .. }
+        | Self::Swap { source, .. }) = self
         else {
             return false;
         };
@@ -88,6 +96,43 @@ pub(crate) async fn database_made_at(
         .fetch_one(postgres)
         .await
         .map_err(|source| look_up(model, source))
+}
+
+/// Notes how the edition's events are read from now on. Where some were read otherwise before, that
+/// is told: a rule was mended, or a schema version came, and the rows may want to be built again.
+pub(crate) async fn note_reading(
+    postgres: &PgPool,
+    model: &Model,
+    edition: &Edition,
+    reading: &str,
+) -> Result<(), EditionError> {
+    let others: Option<i32> = sqlx::query_scalar(
+        "update annals.editions
+         set readings = case when $3 = any(readings) then readings else readings || $3 end
+         where model = $1 and edition = $2
+         returning cardinality(readings) - 1",
+    )
+    .bind(model.name)
+    .bind(edition.number)
+    .bind(reading)
+    .fetch_optional(postgres)
+    .await
+    .map_err(|source| EditionError::Reading {
+        model: model.name,
+        source,
+    })?;
+    if others.is_some_and(|others| others > 0) {
+        tracing::warn!(
+            model = model.name,
+            edition = edition.number,
+            "events of edition {} of {} were read by other schemas or rules before: build it \
+             again with `annals replay rebuild {}`",
+            edition.number,
+            model.name,
+            model.name
+        );
+    }
+    Ok(())
 }
 
 /// Makes an edition where the model has none, or none of a version as high as this one.

@@ -16,6 +16,9 @@ use crate::{ReadModel, changes::Changes};
 /// What gathers events of a model, one for each partition.
 pub(crate) trait Project: Send + Sync {
     fn gather(self: Arc<Self>) -> Box<dyn Gathered>;
+
+    /// See [`Code::reading`].
+    fn reading(&self) -> Option<String>;
 }
 
 /// Events of one partition in the order of their offsets, decoded and not yet in the rows.
@@ -99,6 +102,9 @@ impl dyn Gathered {
 pub(crate) trait Code: Send + Sync + 'static {
     type Event: Send + Sync;
 
+    /// A fingerprint of how older events are read; `None` where nothing depends on it.
+    fn reading(&self) -> Option<String>;
+
     /// `None` for an event of a type that the model does not take.
     fn decode(&self, event_type: &str, value: &[u8]) -> Result<Option<Self::Event>, DecodeError>;
 
@@ -133,6 +139,10 @@ impl<M: ReadModel> Projection<M> {
 
 impl<M: ReadModel> Code for Projection<M> {
     type Event = M::Event;
+
+    fn reading(&self) -> Option<String> {
+        Some(self.codec.fingerprint())
+    }
 
     fn decode(&self, event_type: &str, value: &[u8]) -> Result<Option<M::Event>, DecodeError> {
         self.codec.decode(event_type, value)
@@ -169,6 +179,10 @@ impl<C: Code> Project for C {
             code: self,
             events: Vec::new(),
         })
+    }
+
+    fn reading(&self) -> Option<String> {
+        Code::reading(self)
     }
 }
 

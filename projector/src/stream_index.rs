@@ -47,6 +47,10 @@ pub(crate) struct StreamIndex;
 impl Code for StreamIndex {
     type Event = ();
 
+    fn reading(&self) -> Option<String> {
+        None
+    }
+
     fn decode(&self, _: &str, _: &[u8]) -> Result<Option<()>, DecodeError> {
         Ok(Some(()))
     }

@@ -25,6 +25,7 @@ use crate::{
     Model, Tuning,
     backoff::Backoff,
     checkpoint::{self, CheckpointError, Start},
+    edition::{self, EditionError},
     failure::chain,
     health::{Health, Source},
     membership::Share,
@@ -70,6 +71,8 @@ pub(crate) enum SessionError {
     Codec(#[from] CodecError),
     #[error(transparent)]
     Learn(#[from] LearnError),
+    #[error(transparent)]
+    Edition(#[from] EditionError),
     #[error(transparent)]
     Topics(#[from] DescribeError),
     #[error(
@@ -239,6 +242,9 @@ async fn open(
     let projection = model
         .connect(&platform.schemas_of(&model), registry)
         .await?;
+    if let Some(reading) = projection.reading() {
+        edition::note_reading(postgres, &model, edition, &reading).await?;
+    }
     let contexts = platform.schemas_of(&model);
     let names: Vec<_> = contexts
         .iter()

@@ -296,6 +296,11 @@ fn cells(edition: &EditionStatus) -> [String; 7] {
         _ if edition.swapped_in_at.is_none() => "new",
         _ => "",
     };
+    let advice = match edition.needs_rebuild {
+        true if role.is_empty() => "rebuild it: rules have changed",
+        true => ", rebuild it: rules have changed",
+        false => "",
+    };
     [
         edition.model.clone(),
         edition.edition.to_string(),
@@ -305,6 +310,6 @@ fn cells(edition: &EditionStatus) -> [String; 7] {
             .to_rfc3339_opts(SecondsFormat::Secs, true),
         edition.records.to_string(),
         edition.behind.to_string(),
-        role.into(),
+        format!("{role}{advice}"),
     ]
 }

@@ -23,6 +23,9 @@ pub struct EditionStatus {
     pub created_at: DateTime<Utc>,
     /// When it was first read.
     pub swapped_in_at: Option<DateTime<Utc>>,
+    /// Whether its events were not all read by the same schemas and rules: built again, it may have
+    /// other rows.
+    pub needs_rebuild: bool,
     /// Records of the log that it has everything of.
     pub records: i64,
     /// Records that it lacks of those that the edition has which is read.
@@ -36,6 +39,7 @@ pub async fn editions(
 ) -> Result<Vec<EditionStatus>, RebuildError> {
     sqlx::query_as(
         "select model, e.edition, version, created_at, swapped_in_at,
+             cardinality(readings) > 1 as needs_rebuild,
              coalesce(a.edition = e.edition, false) as is_read,
              coalesce(a.previous = e.edition, false) as is_previous,
              (select coalesce(sum(next_offset), 0)::bigint from annals.checkpoints as c

@@ -2,13 +2,19 @@
 
 use std::sync::Arc;
 
-use event_log::{migration::Migration, schemas::SchemaFile};
-use projector::model;
+use event_log::{
+    migration::Migration,
+    schemas::{ContextSchemas, SchemaFile},
+};
+use projector::{
+    model,
+    rebuild::{Rebuild, editions},
+};
 
 use crate::{
     exactly_once::fold,
-    models::{Tally, written},
-    world::World,
+    models::{Tally, schemas, written},
+    world::{World, until},
 };
 
 const WRITTEN: &str = "annals.notes.Written";
@@ -28,6 +34,10 @@ fn version_2(migration: Option<&str>) -> SchemaFile {
 
 const RENAMED: &str = r#"{"upgrade":{"type":"ANNALS","operations":[
     {"op":"rename","from":"text","to":"message"}]}}"#;
+
+const AUTHORED: &str = r#"{"upgrade":{"type":"ANNALS","operations":[
+    {"op":"default","field":"author","value":"unknown"}]},
+    "downgrade":{"type":"ANNALS","drops":["author"]}}"#;
 
 /// An event of version 2: `later`, with weight 2.
 fn later(schema_id: u32) -> Vec<u8> {
@@ -81,5 +91,54 @@ async fn while_nobody_can_be_asked_a_later_version_is_waited_for() {
     running.ready().await;
     let events = [written("first", 1), written("later", 2)];
     assert_eq!(world.tally("a").await, Some(fold(&events)));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn rows_of_events_that_were_read_otherwise_want_to_be_built_again() {
+    let (world, mut log) = World::new().await;
+    let running = world.start(vec![model::<Tally>()]);
+    log.append("a", &[written("first", 1)]).await;
+    world.caught_up("tally", &log).await;
+    running.stop().await;
+    let wanted = async || {
+        let all = editions(&world.postgres, Some("tally")).await.unwrap();
+        let wanted = all.iter().map(|it| (it.edition, it.needs_rebuild));
+        wanted.collect::<Vec<_>>()
+    };
+    assert_eq!(wanted().await, [(1, false)]);
+
+    // A release with one version more, to which a rule leads.
+    let file = SchemaFile {
+        text: r#"{"type":"record","namespace":"annals.notes","name":"Written","fields":[
+            {"name":"text","type":"string"},
+            {"name":"weight","type":"long"},
+            {"name":"author","type":"string"}]}"#
+            .into(),
+        ..version_2(Some(AUTHORED))
+    };
+    world.registry.register_file(WRITTEN, &file).await.unwrap();
+    let files = schemas();
+    let files = files
+        .files()
+        .map(|file| (format!("{}.v1.avsc", file.event), file.text.clone()));
+    let mut files: Vec<_> = files.collect();
+    files.push(("Written.v2.avsc".into(), file.text.clone()));
+    files.push(("Written.v2.migration.json".into(), AUTHORED.into()));
+    let files = files.iter().map(|(name, text)| (&**name, &**text));
+    let files = ContextSchemas::load("notes", files).unwrap();
+    let running = world.start_reading(files, vec![model::<Tally>()]);
+    running.ready().await;
+    log.append("a", &[written("second", 1)]).await;
+    world.caught_up("tally", &log).await;
+    assert_eq!(wanted().await, [(1, true)]);
+
+    Rebuild::begin(&world.postgres, &model::<Tally>())
+        .await
+        .unwrap();
+    until("the new edition is read by one set of rules", async || {
+        wanted().await == [(1, true), (2, false)]
+    })
+    .await;
     running.stop().await;
 }

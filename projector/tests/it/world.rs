@@ -10,6 +10,7 @@ use event_log::{
     avro::EventCodec,
     cluster::Cluster,
     registry::RegistryClient,
+    schemas::ContextSchemas,
     topics::{Generation, Purpose, TopicOptions, ensure_topic},
 };
 use projector::{
@@ -177,16 +178,13 @@ impl World {
         )
     }
 
+    /// With other schema files than those of this release.
+    pub fn start_reading(&self, schemas: ContextSchemas, models: Vec<Model>) -> Running {
+        start(self.config(), models, schemas)
+    }
+
     fn start_on(&self, config: Config, models: Vec<Model>) -> Running {
-        let readiness = Readiness::new();
-        let stop = CancellationToken::new();
-        let run = projector::run(config, models, vec![schemas()], &readiness, stop.clone());
-        let task = tokio::spawn(async { run.await.unwrap() });
-        Running {
-            readiness,
-            stop,
-            task,
-        }
+        start(config, models, schemas())
     }
 
     /// On a thread of its own, with connections that nobody shares.
@@ -362,4 +360,16 @@ async fn serve_registry(database: &str, address: &str) -> (String, DropGuard) {
     let stop = CancellationToken::new();
     tokio::spawn(service.serve(stop.clone()));
     (url, stop.drop_guard())
+}
+
+fn start(config: Config, models: Vec<Model>, schemas: ContextSchemas) -> Running {
+    let readiness = Readiness::new();
+    let stop = CancellationToken::new();
+    let run = projector::run(config, models, vec![schemas], &readiness, stop.clone());
+    let task = tokio::spawn(async { run.await.unwrap() });
+    Running {
+        readiness,
+        stop,
+        task,
+    }
 }
