@@ -120,12 +120,14 @@ fn fetched() -> PathBuf {
     }
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).unwrap();
+    // Maven keeps notes beside the file.
+    fs::write(folder.join("pom.xml"), &wanted).unwrap();
     let log = folder.join("fetch.log");
     let output = File::create(&log).unwrap();
     let status = Command::new("mvn")
-        .args(["--batch-mode", "--no-transfer-progress", "--file", POM])
+        .args(["--batch-mode", "--no-transfer-progress", "package"])
         .arg(format!("-Dinto={}", folder.display()))
-        .arg("package")
+        .current_dir(&folder)
         .stdout(output)
         .status()
         .expect("mvn is there: see dev-stack/system-needs.sh");
