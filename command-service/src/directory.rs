@@ -53,6 +53,18 @@ impl Directory {
         }
     }
 
+    /// Returns when the shard's newest claim is of another node than this one.
+    pub async fn until_claimed(&self, shard: i32, node: &str) {
+        let mut claims = self.0.clone();
+        let others = |claims: &Vec<Option<Owner>>| {
+            let newest = claims[shard as usize].as_ref();
+            newest.is_some_and(|owner| owner.node != node)
+        };
+        if claims.wait_for(others).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Returns when the shard's newest claim is another one than this.
     pub async fn changed(&self, shard: i32, known: Option<&Owner>) {
         let mut claims = self.0.clone();

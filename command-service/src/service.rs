@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     commands::{Commands, ShardHandle, Shards},
     config::Config,
-    directory::directory,
+    directory::{Directory, directory},
     health,
     http::forward,
     membership::{Group, membership},
@@ -205,7 +205,7 @@ impl CommandService {
             });
             let member = membership.run(cluster, generation.owners_topic(), &leaving);
             let serving = async {
-                let closing = hand_over(&group, statuses.clone(), &leaving);
+                let closing = hand_over(&group, &settings.directory, statuses.clone(), &leaving);
                 let closing = closing.map(|()| ended.cancel());
                 let reporting = health::report(statuses, &group, ready, &ended);
                 tokio::join!(closing, reporting, health::watch(cluster, kafka, &ended));
@@ -332,9 +332,11 @@ struct Prepared {
 }
 
 /// After the shutdown began: others take the shards over while they are still served here.
-/// Returns when they have, or when nobody does.
+/// Returns when they have and it is known who, so that what still comes here can be sent on; or when
+/// nobody does.
 async fn hand_over(
     group: &Group,
+    directory: &Directory,
     statuses: Vec<watch::Receiver<ShardStatus>>,
     shutdown: &CancellationToken,
 ) {
@@ -343,8 +345,9 @@ async fn hand_over(
         return;
     }
     let taken = async {
-        for mut status in statuses {
+        for (shard, mut status) in (0..).zip(statuses) {
             let _ = status.wait_for(|it| *it == ShardStatus::Elsewhere).await;
+            directory.until_claimed(shard, group.address()).await;
         }
     };
     if timeout(HAND_OVER, taken).await.is_err() {
