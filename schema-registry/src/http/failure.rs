@@ -27,10 +27,12 @@ impl IntoResponse for Error {
         if self.code() >= 50_000 || self.code() == 500 {
             // What the client cannot act on is for the log alone.
             let cause = self.source().map(ToString::to_string).unwrap_or_default();
-            tracing::error!(
-                error_code = self.code(),
-                "failed to answer a request: {self}: {cause}"
-            );
+            let (error_code, failed) = (self.code(), "failed to answer a request");
+            match self {
+                // Readiness says so, once.
+                Self::NotRestored => tracing::debug!(error_code, "{failed}: {self}: {cause}"),
+                _ => tracing::error!(error_code, "{failed}: {self}: {cause}"),
+            }
         }
         answer(self.code(), &self.to_string())
     }
