@@ -6,7 +6,7 @@
 
 use std::{fmt, time::Duration};
 
-use reqwest::{Client, RequestBuilder, StatusCode};
+use reqwest::{Client, Method, RequestBuilder, StatusCode, Url};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
 
@@ -16,33 +16,18 @@ use crate::{
 };
 
 /// A registry, by its base address.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct RegistryClient {
-    base: SecretBase,
+    /// May have a login in it.
+    base: Url,
     http: Client,
 }
 
-/// An address that may have a login in it, which is printed without.
-#[derive(Clone)]
-struct SecretBase(String);
-
-impl fmt::Display for SecretBase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (scheme, rest) = self.0.split_once("://").unwrap_or(("http", &self.0));
-        let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
-        write!(f, "{scheme}://{place}")
-    }
-}
-
-impl fmt::Debug for SecretBase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// Why the registry gave no id.
+/// Why the registry gave no answer that can be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
+    #[error("the address of the schema registry, {base}, is not valid: {reason}")]
+    Address { base: String, reason: String },
     #[error("failed to reach the schema registry at {base}")]
     Unreachable {
         base: String,
@@ -77,7 +62,9 @@ impl RegistryError {
             Self::Refused { code, .. } => {
                 (50_000..60_000).contains(code) || (500..600).contains(code) || *code == 429
             }
-            Self::Unknown { .. } | Self::Client(_) | Self::Rules { .. } => false,
+            Self::Address { .. } | Self::Unknown { .. } | Self::Client(_) | Self::Rules { .. } => {
+                false
+            }
         }
     }
 }
@@ -143,36 +130,52 @@ struct Refusal {
 }
 
 impl RegistryClient {
+    /// # Errors
+    /// `Address` when it is not one of HTTP; nothing is asked yet.
     pub fn new(base: &str) -> Result<Self, RegistryError> {
+        let invalid = |reason: String| RegistryError::Address {
+            base: base.rsplit('@').next().unwrap_or_default().into(),
+            reason,
+        };
+        let url = Url::parse(base).map_err(|error| invalid(error.to_string()))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(invalid("it does not begin with http:// or https://".into()));
+        }
         let http = Client::builder()
             .timeout(Duration::from_secs(10))
             .build()
             .map_err(RegistryError::Client)?;
-        Ok(Self {
-            base: SecretBase(base.trim_end_matches('/').into()),
-            http,
-        })
+        Ok(Self { base: url, http })
+    }
+
+    /// Where it is, without a login.
+    pub fn place(&self) -> String {
+        let mut place = self.base.clone();
+        // Refused only where there is no host, which an address of HTTP has.
+        let _ = place.set_password(None);
+        let _ = place.set_username("");
+        place.as_str().trim_end_matches('/').to_owned()
     }
 
     /// Registers a schema under its subject and answers its id; the same again answers the same.
     pub async fn register(&self, subject: &str, schema: &str) -> Result<u32, RegistryError> {
-        let url = format!("{}/subjects/{subject}/versions", self.base.0);
-        let request = self.http.post(url).json(&json!({ "schema": schema }));
+        let request = self.request(Method::POST, &["subjects", subject, "versions"]);
+        let request = request.json(&json!({ "schema": schema }));
         Ok(self.ask::<Registered>(subject, request).await?.id)
     }
 
     /// The id of a schema that is registered under this subject.
     pub async fn look_up(&self, subject: &str, schema: &str) -> Result<u32, RegistryError> {
-        let url = format!("{}/subjects/{subject}", self.base.0);
-        let request = self.http.post(url).json(&json!({ "schema": schema }));
+        let request = self.request(Method::POST, &["subjects", subject]);
+        let request = request.json(&json!({ "schema": schema }));
         Ok(self.ask::<Registered>(subject, request).await?.id)
     }
 
     /// Id and version of a schema file, also where its migration travels inside of the schema.
     pub async fn find(&self, subject: &str, file: &SchemaFile) -> Result<Found, RegistryError> {
         let look_up = async |schema: &str| {
-            let url = format!("{}/subjects/{subject}", self.base.0);
-            let request = self.http.post(url).json(&json!({ "schema": schema }));
+            let request = self.request(Method::POST, &["subjects", subject]);
+            let request = request.json(&json!({ "schema": schema }));
             self.ask::<Found>(subject, request).await
         };
         match (look_up(&file.text).await, &file.migration) {
@@ -210,9 +213,9 @@ impl RegistryClient {
         {
             body["schema"] = with_attribute(&file.text, migration).into();
         }
-        let url = format!("{}/subjects/{subject}/versions", self.base.0);
         let register = async || {
-            let request = self.http.post(&url).json(&body);
+            let request = self.request(Method::POST, &["subjects", subject, "versions"]);
+            let request = request.json(&body);
             Ok(self.ask::<Registered>(subject, request).await?.id)
         };
         match register().await {
@@ -229,20 +232,20 @@ impl RegistryClient {
     }
 
     /// The subject's own compatibility level; none where it follows the others.
-    async fn own_level(&self, subject: &str) -> Result<Option<String>, RegistryError> {
-        let url = format!("{}/config/{subject}", self.base.0);
-        match self.ask::<Level>(subject, self.http.get(url)).await {
-            Ok(level) => Ok(Some(level.compatibility_level)),
-            Err(RegistryError::Unknown { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
+    pub async fn own_level(&self, subject: &str) -> Result<Option<String>, RegistryError> {
+        let request = self.request(Method::GET, &["config", subject]);
+        let level: Option<Level> = or_nothing(self.ask(subject, request).await)?;
+        Ok(level.map(|it| it.compatibility_level))
     }
 
-    async fn set_level(&self, subject: &str, level: Option<&str>) -> Result<(), RegistryError> {
-        let url = format!("{}/config/{subject}", self.base.0);
+    /// Sets the subject's own compatibility level, or has it follow the others again.
+    pub async fn set_level(&self, subject: &str, level: Option<&str>) -> Result<(), RegistryError> {
+        let path = ["config", subject];
         let request = match level {
-            Some(level) => self.http.put(url).json(&json!({ "compatibility": level })),
-            None => self.http.delete(url),
+            Some(level) => self
+                .request(Method::PUT, &path)
+                .json(&json!({ "compatibility": level })),
+            None => self.request(Method::DELETE, &path),
         };
         self.ask::<serde_json::Value>(subject, request)
             .await
@@ -261,14 +264,29 @@ impl RegistryClient {
 
     /// All versions of a subject, oldest first, with the newest revision of their rules.
     pub async fn versions(&self, subject: &str) -> Result<Vec<RegisteredVersion>, RegistryError> {
-        let url = format!("{}/subjects/{subject}/versions", self.base.0);
-        let mut numbers: Vec<u32> = self.ask(subject, self.http.get(url)).await?;
-        numbers.sort_unstable();
+        let numbers = self.version_numbers(subject, false).await?;
         let mut versions = Vec::with_capacity(numbers.len());
         for number in numbers {
             versions.push(self.version(subject, number, number).await?);
         }
         Ok(versions)
+    }
+
+    /// The numbers of a subject's versions, ascending; `deleted`: also of those that are not
+    /// removed for good.
+    pub async fn version_numbers(
+        &self,
+        subject: &str,
+        deleted: bool,
+    ) -> Result<Vec<u32>, RegistryError> {
+        let request = self.request(Method::GET, &["subjects", subject, "versions"]);
+        let request = match deleted {
+            true => request.query(&[("deleted", "true")]),
+            false => request,
+        };
+        let mut numbers: Vec<u32> = self.ask(subject, request).await?;
+        numbers.sort_unstable();
+        Ok(numbers)
     }
 
     /// One version of a subject. `names` is the version that the rules' names are to carry: the
@@ -279,8 +297,9 @@ impl RegistryClient {
         number: u32,
         names: u32,
     ) -> Result<RegisteredVersion, RegistryError> {
-        let url = format!("{}/subjects/{subject}/versions/{number}", self.base.0);
-        let found: Version = self.ask(subject, self.http.get(url)).await?;
+        let written = number.to_string();
+        let request = self.request(Method::GET, &["subjects", subject, "versions", &written]);
+        let found: Version = self.ask(subject, request).await?;
         let unusable = |source| RegistryError::Rules {
             subject: subject.into(),
             version: number,
@@ -291,8 +310,7 @@ impl RegistryClient {
         let beside = Migration::from_rules(&rules.unwrap_or_default(), names).map_err(unusable)?;
         let migration = match beside {
             Some(migration) => {
-                let number = number.to_string();
-                let revision = match self.revision(subject, &number).await {
+                let revision = match self.revision(subject, &written).await {
                     Ok(revision) => revision,
                     Err(error) if error.is_temporary() => return Err(error),
                     // Not every registry keeps revisions.
@@ -312,31 +330,40 @@ impl RegistryClient {
 
     /// The newest revision of a version's rules.
     async fn revision(&self, subject: &str, version: &str) -> Result<u32, RegistryError> {
-        let url = format!(
-            "{}/subjects/{subject}/versions/{version}/rules",
-            self.base.0
-        );
-        let revisions: Vec<Revision> = self.ask(subject, self.http.get(url)).await?;
+        let path = ["subjects", subject, "versions", version, "rules"];
+        let request = self.request(Method::GET, &path);
+        let revisions: Vec<Revision> = self.ask(subject, request).await?;
         Ok(revisions.last().map_or(1, |newest| newest.revision))
     }
 
     /// The schema that an id stands for.
     pub async fn schema_of_id(&self, id: u32) -> Result<String, RegistryError> {
-        let url = format!("{}/schemas/ids/{id}", self.base.0);
-        let request = self.http.get(url);
-        Ok(self
-            .ask::<Schema>(&format!("schema {id}"), request)
-            .await?
-            .schema)
+        let request = self.request(Method::GET, &["schemas", "ids", &id.to_string()]);
+        let found: Schema = self.ask(&format!("schema {id}"), request).await?;
+        Ok(found.schema)
     }
 
-    async fn ask<T: DeserializeOwned>(
+    /// A request to a path of the API, for what this client has no call for.
+    pub fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
+        let mut url = self.base.clone();
+        // An address of HTTP has a path.
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        self.http.request(method, url)
+    }
+
+    /// Sends a request and reads the answer. `subject` is what errors speak of.
+    ///
+    /// # Errors
+    /// `Unknown` when there is no such thing.
+    pub async fn ask<T: DeserializeOwned>(
         &self,
         subject: &str,
         request: RequestBuilder,
     ) -> Result<T, RegistryError> {
         let unreachable = |source: reqwest::Error| RegistryError::Unreachable {
-            base: self.base.to_string(),
+            base: self.place(),
             source: source.without_url(),
         };
         let answer = request.send().await.map_err(unreachable)?;
@@ -359,5 +386,53 @@ impl RegistryClient {
                 message: refusal.message,
             },
         })
+    }
+}
+
+impl fmt::Debug for RegistryClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RegistryClient")
+            .field(&self.place())
+            .finish()
+    }
+}
+
+/// What is there, or nothing where the registry does not know of it.
+pub fn or_nothing<T>(answer: Result<T, RegistryError>) -> Result<Option<T>, RegistryError> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(RegistryError::Unknown { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_is_none_is_refused_without_its_login() {
+        for (base, reason) in [
+            ("127.0.0.1:8403", "relative URL without a base"),
+            ("localhost:8403", "http://"),
+            ("ada:secret@localhost:8403", "http://"),
+            ("http://", "empty host"),
+        ] {
+            let refused = RegistryClient::new(base).unwrap_err().to_string();
+            assert!(refused.contains(reason), "{base}: {refused}");
+            assert!(!refused.contains("secret"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_login_is_sent_and_never_shown() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = RegistryClient::new("http://ada:secret@localhost:8403/registry/").unwrap();
+        assert_eq!(client.place(), "http://localhost:8403/registry");
+        assert!(!format!("{client:?}").contains("secret"));
+        let request = client.request(Method::GET, &["subjects", "a/b"]);
+        let request = request.build().unwrap();
+        assert_eq!(request.url().path(), "/registry/subjects/a%2Fb");
+        assert!(request.headers().contains_key("authorization"));
     }
 }

@@ -3,21 +3,17 @@
 //! `event_log::registry` has what a service needs, which is ids and rules; this is what an
 //! operator needs.
 
-use std::time::Duration;
-
 use event_log::{
-    registry::{RegisteredVersion, RegistryClient, RegistryError},
+    registry::{RegisteredVersion, RegistryClient, RegistryError, or_nothing},
     schemas::SchemaFile,
 };
-use reqwest::{Client, Method, RequestBuilder, StatusCode, Url};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use reqwest::Method;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Registry {
     client: RegistryClient,
-    base: Url,
-    http: Client,
 }
 
 /// A version of a subject, with the newest revision of its rules.
@@ -62,48 +58,24 @@ pub(super) struct Revision {
     pub(super) revised_at: String,
 }
 
-#[derive(Deserialize)]
-struct Refusal {
-    error_code: i64,
-    message: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Level {
-    compatibility_level: String,
-}
-
 impl Registry {
     /// # Errors
-    /// `Unreachable` when the address is none.
+    /// `Address` when it is none.
     pub(crate) fn new(base: &str) -> Result<Self, RegistryError> {
-        let http = Client::builder()
-            .timeout(Duration::from_secs(10))
-            .build()
-            .map_err(RegistryError::Client)?;
         let client = RegistryClient::new(base)?;
-        let base = Url::parse(base).map_err(|error| RegistryError::Refused {
-            subject: base.rsplit('@').next().unwrap_or_default().into(),
-            code: 0,
-            message: format!("the address is not valid: {error}"),
-        })?;
-        Ok(Self { client, base, http })
+        Ok(Self { client })
     }
 
     /// Where it is, without a login.
     pub(super) fn place(&self) -> String {
-        let mut place = self.base.clone();
-        let _ = place.set_password(None);
-        let _ = place.set_username("");
-        place.to_string().trim_end_matches('/').to_owned()
+        self.client.place()
     }
 
     /// The subjects whose names begin like this.
     pub(super) async fn subjects(&self, prefix: &str) -> Result<Vec<String>, RegistryError> {
-        let request = self.request(Method::GET, &["subjects"]);
+        let request = self.client.request(Method::GET, &["subjects"]);
         let request = request.query(&[("subjectPrefix", prefix)]);
-        let subjects: Vec<String> = self.ask("the subjects", request).await?;
+        let subjects: Vec<String> = self.client.ask("the subjects", request).await?;
         // Not every registry knows how to filter.
         Ok(subjects
             .into_iter()
@@ -113,11 +85,7 @@ impl Registry {
 
     /// The subject's versions, oldest first; none when there is no such subject.
     pub(super) async fn versions(&self, subject: &str) -> Result<Vec<u32>, RegistryError> {
-        let request = self.request(Method::GET, &["subjects", subject, "versions"]);
-        let mut versions: Vec<u32> =
-            or_nothing(self.ask(subject, request).await)?.unwrap_or_default();
-        versions.sort_unstable();
-        Ok(versions)
+        self.numbers(subject, false).await
     }
 
     /// All numbers that were ever given and not removed for good.
@@ -125,12 +93,12 @@ impl Registry {
         &self,
         subject: &str,
     ) -> Result<Vec<u32>, RegistryError> {
-        let request = self.request(Method::GET, &["subjects", subject, "versions"]);
-        let request = request.query(&[("deleted", "true")]);
-        let mut versions: Vec<u32> =
-            or_nothing(self.ask(subject, request).await)?.unwrap_or_default();
-        versions.sort_unstable();
-        Ok(versions)
+        self.numbers(subject, true).await
+    }
+
+    async fn numbers(&self, subject: &str, deleted: bool) -> Result<Vec<u32>, RegistryError> {
+        let numbers = self.client.version_numbers(subject, deleted).await;
+        Ok(or_nothing(numbers)?.unwrap_or_default())
     }
 
     /// All versions of a subject with the newest revision of their rules, oldest first; none when
@@ -153,9 +121,11 @@ impl Registry {
         let mut all = Vec::new();
         for version in self.versions(subject).await? {
             let number = version.to_string();
-            let request = self.request(Method::GET, &["subjects", subject, "versions", &number]);
+            let request = self
+                .client
+                .request(Method::GET, &["subjects", subject, "versions", &number]);
             // It may have been deleted since.
-            all.extend(or_nothing(self.ask(subject, request).await)?);
+            all.extend(or_nothing(self.client.ask(subject, request).await)?);
         }
         Ok(all)
     }
@@ -163,8 +133,10 @@ impl Registry {
     /// What an id stands for, with the rules that it was registered with.
     pub(super) async fn by_id(&self, id: u32) -> Result<Content, RegistryError> {
         let number = id.to_string();
-        let request = self.request(Method::GET, &["schemas", "ids", &number]);
-        self.ask(&format!("schema {id}"), request).await
+        let request = self
+            .client
+            .request(Method::GET, &["schemas", "ids", &number]);
+        self.client.ask(&format!("schema {id}"), request).await
     }
 
     /// All revisions of a version's rules; nothing where the registry keeps none.
@@ -174,22 +146,24 @@ impl Registry {
         version: u32,
     ) -> Result<Option<Vec<Revision>>, RegistryError> {
         let number = version.to_string();
-        let request = self.request(
+        let request = self.client.request(
             Method::GET,
             &["subjects", subject, "versions", &number, "rules"],
         );
-        or_nothing(self.ask(subject, request).await)
+        or_nothing(self.client.ask(subject, request).await)
     }
 
     /// Registers a schema as this version, with this id. The subject must be in mode `IMPORT`.
     pub(super) async fn import(&self, registered: &Registered) -> Result<(), RegistryError> {
         let subject = &registered.subject;
-        let request = self.request(Method::POST, &["subjects", subject, "versions"]);
+        let request = self
+            .client
+            .request(Method::POST, &["subjects", subject, "versions"]);
         let mut body = serde_json::to_value(&registered.content)
             .unwrap_or_else(|error| unreachable!("a schema is plain JSON: {error}"));
         body["id"] = registered.id.into();
         body["version"] = registered.version.into();
-        let imported = self.ask::<Value>(subject, request.json(&body));
+        let imported = self.client.ask::<Value>(subject, request.json(&body));
         imported.await.map(drop)
     }
 
@@ -203,19 +177,17 @@ impl Registry {
         comment: Option<&str>,
     ) -> Result<Revision, RegistryError> {
         let number = version.to_string();
-        let request = self.request(
+        let request = self.client.request(
             Method::POST,
             &["subjects", subject, "versions", &number, "rules"],
         );
         let body = json!({ "migrationRules": rules, "revision": revision, "comment": comment });
-        self.ask(subject, request.json(&body)).await
+        self.client.ask(subject, request.json(&body)).await
     }
 
     /// The subject's own compatibility level; nothing where it follows the others.
     pub(super) async fn own_level(&self, subject: &str) -> Result<Option<String>, RegistryError> {
-        let request = self.request(Method::GET, &["config", subject]);
-        let level: Option<Level> = or_nothing(self.ask(subject, request).await)?;
-        Ok(level.map(|it| it.compatibility_level))
+        self.client.own_level(subject).await
     }
 
     /// Sets the subject's own compatibility level, or has it follow the others again.
@@ -224,20 +196,13 @@ impl Registry {
         subject: &str,
         level: Option<&str>,
     ) -> Result<(), RegistryError> {
-        let path = ["config", subject];
-        let request = match level {
-            Some(level) => self
-                .request(Method::PUT, &path)
-                .json(&json!({ "compatibility": level })),
-            None => self.request(Method::DELETE, &path),
-        };
-        self.ask::<Value>(subject, request).await.map(drop)
+        self.client.set_level(subject, level).await
     }
 
     /// The subject's own mode; nothing where it follows the others.
     pub(super) async fn own_mode(&self, subject: &str) -> Result<Option<String>, RegistryError> {
-        let request = self.request(Method::GET, &["mode", subject]);
-        let mode: Option<Value> = or_nothing(self.ask(subject, request).await)?;
+        let request = self.client.request(Method::GET, &["mode", subject]);
+        let mode: Option<Value> = or_nothing(self.client.ask(subject, request).await)?;
         Ok(mode.and_then(|it| Some(it["mode"].as_str()?.to_owned())))
     }
 
@@ -250,59 +215,13 @@ impl Registry {
         let path = ["mode", subject];
         let request = match mode {
             Some(mode) => self
+                .client
                 .request(Method::PUT, &path)
                 // Ids that are there already are compared with those that come.
                 .query(&[("force", "true")])
                 .json(&json!({ "mode": mode })),
-            None => self.request(Method::DELETE, &path),
+            None => self.client.request(Method::DELETE, &path),
         };
-        self.ask::<Value>(subject, request).await.map(drop)
-    }
-
-    fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
-        let mut url = self.base.clone();
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().extend(path);
-        }
-        self.http.request(method, url)
-    }
-
-    async fn ask<T: DeserializeOwned>(
-        &self,
-        subject: &str,
-        request: RequestBuilder,
-    ) -> Result<T, RegistryError> {
-        let unreachable = |source: reqwest::Error| RegistryError::Unreachable {
-            base: self.place(),
-            source: source.without_url(),
-        };
-        let answer = request.send().await.map_err(unreachable)?;
-        let status = answer.status();
-        if status.is_success() {
-            return answer.json().await.map_err(unreachable);
-        }
-        let refusal = answer.json().await.unwrap_or_else(|_| Refusal {
-            error_code: i64::from(status.as_u16()),
-            message: status.to_string(),
-        });
-        Err(match status {
-            StatusCode::NOT_FOUND => RegistryError::Unknown {
-                subject: subject.into(),
-                message: refusal.message,
-            },
-            _ => RegistryError::Refused {
-                subject: subject.into(),
-                code: refusal.error_code,
-                message: refusal.message,
-            },
-        })
-    }
-}
-
-fn or_nothing<T>(answer: Result<T, RegistryError>) -> Result<Option<T>, RegistryError> {
-    match answer {
-        Ok(answer) => Ok(Some(answer)),
-        Err(RegistryError::Unknown { .. }) => Ok(None),
-        Err(error) => Err(error),
+        self.client.ask::<Value>(subject, request).await.map(drop)
     }
 }
