@@ -69,7 +69,6 @@ pub enum AppendError {
 #[derive(Debug)]
 pub struct Appender {
     cluster: Cluster,
-    topic: String,
     place: Place,
     writer: ProducerIdentity,
     /// The coordinator may repeat the markers of these producers.
@@ -108,7 +107,6 @@ impl Appender {
     ) -> Self {
         Self {
             cluster: cluster.clone(),
-            topic: topic.into(),
             place: Place {
                 topic: topic_name(topic),
                 partition,
@@ -144,7 +142,7 @@ impl Appender {
     }
 
     pub fn topic(&self) -> &str {
-        &self.topic
+        &self.place.topic
     }
 
     /// Offset that the next record will have.
@@ -161,7 +159,7 @@ impl Appender {
         assert!(!batch.is_empty(), "a batch has at least one record");
         if !std::mem::replace(&mut self.settled, false) {
             return Err(AppendError::Unfinished {
-                topic: self.topic.clone(),
+                topic: self.topic().to_owned(),
                 partition: self.place.partition,
             });
         }
@@ -185,13 +183,13 @@ impl Appender {
     pub async fn resume(&mut self, renewed: TakeOver) -> Result<(), AppendError> {
         if !self.settled {
             return Err(AppendError::Unfinished {
-                topic: self.topic.clone(),
+                topic: self.topic().to_owned(),
                 partition: self.place.partition,
             });
         }
         let mut reader = PartitionReader::new(
             &self.cluster,
-            &self.topic,
+            self.topic(),
             self.place.partition,
             self.next_offset,
         );
@@ -250,7 +248,7 @@ impl Appender {
                     chain(&error)
                 }
             };
-            let (topic, partition) = (&self.topic, self.place.partition);
+            let (topic, partition) = (self.topic(), self.place.partition);
             tracing::debug!(topic, partition, reason, "sending the same bytes again");
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -266,7 +264,7 @@ impl Appender {
         reason: &str,
     ) -> Result<Verdict, SendError> {
         let trouble = self.trouble.clone();
-        let (topic, partition) = (self.topic.clone(), self.place.partition);
+        let (topic, partition) = (self.topic().to_owned(), self.place.partition);
         let mut answer = pin!(self.send(bytes, again));
         if let Ok(answer) = timeout_at(tell_at, &mut answer).await {
             return answer;
@@ -283,7 +281,7 @@ impl Appender {
     }
 
     fn answered(&self) {
-        let (topic, partition) = (&self.topic, self.place.partition);
+        let (topic, partition) = (self.topic(), self.place.partition);
         let was_troubled = |trouble: &mut Option<String>| trouble.take().is_some();
         if self.trouble.send_if_modified(was_troubled) {
             tracing::info!(topic, partition, "the log answers again");
@@ -295,7 +293,7 @@ impl Appender {
         let leader = match &self.leader {
             Some(leader) => leader,
             None => {
-                let found = self.cluster.leader(&self.topic, self.place.partition);
+                let found = self.cluster.leader(self.topic(), self.place.partition);
                 self.leader.insert(found.await?)
             }
         };
@@ -318,7 +316,7 @@ impl Appender {
         }
         let mut reader = PartitionReader::new(
             &self.cluster,
-            &self.topic,
+            self.topic(),
             self.place.partition,
             self.next_offset,
         );
@@ -353,7 +351,7 @@ impl Appender {
             return self.diverged(format!("{what}, which is our own"));
         }
         AppendError::Trespassed {
-            topic: self.topic.clone(),
+            topic: self.topic().to_owned(),
             partition: self.place.partition,
             what: format!("{what}, which does not own this shard: stop that program"),
         }
@@ -361,7 +359,7 @@ impl Appender {
 
     fn diverged(&self, what: String) -> AppendError {
         AppendError::Diverged {
-            topic: self.topic.clone(),
+            topic: self.topic().to_owned(),
             partition: self.place.partition,
             what,
         }
