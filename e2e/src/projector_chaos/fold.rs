@@ -243,6 +243,7 @@ async fn read(postgres: &mut PgConnection) -> Result<Expected, sqlx::Error> {
         .fetch_all(&mut *postgres)
         .await?;
     assert_eq!(index.len(), index.iter().collect::<BTreeSet<_>>().len());
+    assert_eq!(changes.len(), changes.iter().collect::<BTreeSet<_>>().len());
     let tasks = tasks.into_iter().map(|task| (task.stream.clone(), task));
     Ok(Expected {
         tasks: tasks.collect(),

@@ -98,9 +98,9 @@ impl Follower {
         if page.pruned {
             return Err(too_old());
         }
-        let from = completed(from, otherwise, &page.to);
-        let read = deliveries(&from, page.facts);
+        let mut from = completed(from, otherwise, &page.to);
         let position = from.encode().into();
+        let read = deliveries(&mut from, page.facts);
         let reach = Reach::Behind {
             place: page.to,
             read,
@@ -275,18 +275,20 @@ impl Followed {
 
     /// What lies between two places. Where Postgres has been set back, or another server answers
     /// than the tail's, that may not be there yet.
-    async fn between(&self, mut from: Place, to: &Place) -> Result<VecDeque<Arc<Delivery>>, Ended> {
+    async fn between(&self, from: Place, to: &Place) -> Result<VecDeque<Arc<Delivery>>, Ended> {
         let mut all = VecDeque::new();
-        while !from.covers(to) {
-            let mut page = self.next_page(&from).await?;
-            let (whole, reached) = (page.whole, page.to);
+        // Some partitions are read beyond `to` before others are there. What is found there is left
+        // to the tail, and is not told: who is cut off meanwhile must not pass over it.
+        let (mut read, mut told) = (from.clone(), from);
+        while !read.covers(to) {
+            let mut page = self.next_page(&read).await?;
             page.facts.retain(|fact| {
                 to.get(&fact.topic, fact.partition)
                     .is_some_and(|end| fact.offset < end)
             });
-            all.extend(deliveries(&from, page.facts));
-            from = reached;
-            if whole && !from.covers(to) {
+            all.extend(deliveries(&mut told, page.facts));
+            read = page.to;
+            if page.whole && !read.covers(to) {
                 sleep(LOOKS_AGAIN_AFTER).await;
             }
         }
@@ -308,13 +310,13 @@ fn completed(mut place: Place, otherwise: Otherwise, reached: &Place) -> Place {
     place
 }
 
-fn deliveries(from: &Place, facts: Vec<Fact>) -> VecDeque<Arc<Delivery>> {
-    let mut place = from.clone();
-    let mut delivery = |fact: Fact| {
+/// Each with the place after it; `place` is the one before the first, and is moved behind the last.
+fn deliveries(place: &mut Place, facts: Vec<Fact>) -> VecDeque<Arc<Delivery>> {
+    let delivery = |fact: Fact| {
         place.advance(&fact.topic, fact.partition, fact.next_offset);
         Arc::new(Delivery::new(&fact.change, place.encode().into(), 0))
     };
-    facts.into_iter().map(&mut delivery).collect()
+    facts.into_iter().map(delivery).collect()
 }
 
 /// 410 `position-too-old`.

@@ -55,8 +55,15 @@ impl Place {
         partitions[index] = partitions[index].max(next);
     }
 
-    /// Whether everything below `other` is below this, as far as this knows the partitions.
+    /// Whether everything below `other` is below this.
     pub fn covers(&self, other: &Self) -> bool {
+        other
+            .iter()
+            .all(|(topic, partition, next)| self.get(topic, partition).unwrap_or(0) >= next)
+    }
+
+    /// The same, as far as this knows the partitions: `other` may name any.
+    pub fn covers_where_known(&self, other: &Self) -> bool {
         other.iter().all(|(topic, partition, next)| {
             self.get(topic, partition)
                 .is_none_or(|reached| reached >= next)
@@ -166,9 +173,13 @@ mod tests {
     }
 
     #[test]
-    fn a_place_covers_what_lies_below_it_where_it_knows() {
+    fn a_place_covers_what_lies_below_it() {
         let reached = place(&[("t", 0, 5), ("t", 1, 5)]);
-        assert!(reached.covers(&place(&[("t", 0, 5), ("u", 0, 9)])));
+        assert!(reached.covers(&place(&[("t", 0, 5), ("u", 0, 0)])));
         assert!(!reached.covers(&place(&[("t", 0, 5), ("t", 1, 6)])));
+        let of_another_topic = place(&[("t", 0, 5), ("u", 0, 9)]);
+        assert!(!reached.covers(&of_another_topic));
+        assert!(reached.covers_where_known(&of_another_topic));
+        assert!(!reached.covers_where_known(&place(&[("t", 1, 6)])));
     }
 }

@@ -298,7 +298,7 @@ impl Tail {
         let (Some(place), Some(requests)) = (&self.place, self.requested.upgrade()) else {
             return;
         };
-        let ready = |join: &mut Join| place.covers(&join.not_before);
+        let ready = |join: &mut Join| place.covers_where_known(&join.not_before);
         let ready: Vec<_> = self.joining.extract_if(.., ready).collect();
         for join in ready {
             let (queue, receiver) = mpsc::channel(self.room);

@@ -274,6 +274,53 @@ async fn who_comes_back_to_a_database_that_begins_anew_hears_nothing_twice() {
 }
 
 #[tokio::test]
+async fn who_is_cut_off_while_partitions_are_built_anew_has_passed_over_none() {
+    let running = start_with(|config| config.following.heartbeat_ms = 600_000).await;
+    let mut stream = EventStream::open(&running, LIST, None).await;
+    stream.expect("state").await;
+    let first = stream.last_event_id.clone();
+    board::change(&running.postgres, 1, &[1, 2]).await;
+    assert_eq!(stream.versions(2).await, [1, 2]);
+    sqlx::raw_sql(
+        r#"update annals.checkpoints set next_offset = 0;
+           truncate rm_test_board_e1.changes"#,
+    )
+    .execute(&running.postgres)
+    .await
+    .unwrap();
+    // It waits for partition 1, which the tail has heard of, and sees meanwhile how the other one
+    // comes beyond the place of the tail at which it has joined.
+    let mut again = EventStream::open(&running, LIST, Some(&first)).await;
+    until_it_has_read(&running, 3).await;
+    board::change(&running.postgres, 0, &[3]).await;
+    until_it_has_read(&running, 3).await;
+    board::change(&running.postgres, 1, &[1, 2]).await;
+    assert_eq!(again.expect("change").await.keys(), ["1"]);
+
+    let cut_off_here = again.last_event_id.clone();
+    assert_eq!(again.expect("change").await.keys(), ["2"]);
+    assert_eq!(again.expect("change").await.keys(), ["3"]);
+    let mut again = EventStream::open(&running, LIST, Some(&cut_off_here)).await;
+    assert_eq!(again.expect("change").await.keys(), ["3"]);
+    assert_eq!(again.expect("change").await.keys(), ["2"]);
+    running.stop().await;
+}
+
+/// Waits until the one who reads changes by itself has begun to do so so many times.
+async fn until_it_has_read(running: &Running, times: usize) {
+    let last_began = async || -> String {
+        let last_began = "select max(query_start)::text from pg_stat_activity
+                          where datname = current_database() and query like $1";
+        let last_began = sqlx::query_scalar(last_began).bind("%with spans as%");
+        last_began.fetch_one(&running.postgres).await.unwrap()
+    };
+    for _ in 0..times {
+        let before = last_began().await;
+        until("it has read", async || last_began().await != before).await;
+    }
+}
+
+#[tokio::test]
 async fn what_was_let_out_of_quarantine_is_told_with_the_next_event() {
     let running = start().await;
     board::change(&running.postgres, 0, &[1, 2]).await;
