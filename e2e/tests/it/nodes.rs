@@ -413,12 +413,12 @@ async fn who_is_not_the_owner_of_a_request_that_was_sent_on_names_the_owner() {
     let addresses = nodes.addresses();
     let mut misdirected = 0;
     for _ in 0..12 {
-        let made = mia.create_task("x").send().await.succeeded();
+        let made = mia.create_task("x").until_answered().await.succeeded();
         let assign = mia.assign(&made.id(), "polly");
         for (at, other) in [(0, 1), (1, 0)] {
             let sent_on = assign.clone().to(addresses[at]);
             let sent_on = sent_on.header("annals-forwarded-by", "somebody");
-            let answer = sent_on.send().await;
+            let answer = sent_on.until_answered().await;
             if answer.status != 421 {
                 answer.succeeded();
                 continue;
@@ -430,7 +430,7 @@ async fn who_is_not_the_owner_of_a_request_that_was_sent_on_names_the_owner() {
             assert_eq!(owner, addresses[other].to_string());
             assert!(term.parse::<u64>().is_ok(), "{hint}");
             // Not marked so, it is answered by the same node, which asks the owner.
-            let again = assign.clone().to(addresses[at]).send().await;
+            let again = assign.clone().to(addresses[at]).until_answered().await;
             again.succeeded();
         }
     }
