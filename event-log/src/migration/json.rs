@@ -1,5 +1,4 @@
-//! Values as JSON: defaults of schemas, literals of rules, what JSONATA takes and gives, samples
-//! for people.
+//! Values as JSON: defaults of schemas, literals of rules, what JSONATA gives, samples for people.
 
 use serde_json::{Map, Number, Value as Json, json};
 
@@ -35,7 +34,7 @@ impl Value {
         read(json, schema, node, Origin::Rule, DEEPEST)
     }
 
-    /// As JSON, for people and for JSONATA: decimals as text, bytes as Latin-1 text.
+    /// As JSON, for people: decimals as text, bytes as Latin-1 text.
     pub fn to_json(&self) -> Json {
         match self {
             Self::Null => Json::Null,

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use serde_json::Value as Json;
-
 use super::{
     Rule,
     action::Action,
@@ -155,7 +153,7 @@ impl Plan {
                         let reason = "it has a long that JSONATA would round";
                         return Err(MigrateError::Expression(reason.into()));
                     }
-                    let result = expression.evaluate(value.to_json());
+                    let result = expression.evaluate(&value);
                     let json = result.map_err(MigrateError::Expression)?;
                     let value_of = Value::from_rule(&json, &stage.to, stage.to.root());
                     value = value_of.map_err(MigrateError::Expression)?;
@@ -264,6 +262,3 @@ fn rounded(schema: &Schema) -> Vec<String> {
     look(schema, schema.root(), "", &mut Vec::new(), &mut found);
     found
 }
-
-/// Plain JSON, so that nothing of the evaluator is seen outside.
-pub(super) type Evaluated = Result<Json, String>;
