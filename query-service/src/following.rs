@@ -9,6 +9,7 @@
 mod change;
 mod event_stream;
 mod follower;
+mod gap;
 mod interest;
 mod limits;
 mod long_poll;

@@ -13,6 +13,7 @@ use tokio::{
 
 use super::{
     change::{Delivery, Ended},
+    gap::Gap,
     interest::Interest,
     limits::Slot,
     place::Place,
@@ -24,7 +25,6 @@ use crate::{failure::ReadFailed, read_side::Served, reader::Reads};
 const READ_AT_A_TIME: i64 = 200;
 /// How long one waits for another try when Postgres does not answer.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
-const LOOKS_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// What a follower is told next.
 #[derive(Debug)]
@@ -64,9 +64,9 @@ enum Reach {
         /// Since when, if it was at the tail before.
         fell: Option<Instant>,
     },
-    /// Hears of everything, after what came before it joined.
+    /// Hears of everything, after what lies before it.
     AtTheTail {
-        before: VecDeque<Arc<Delivery>>,
+        gap: Option<Box<Gap>>,
         joined: Joined,
     },
     Over(Ended),
@@ -76,10 +76,7 @@ impl Follower {
     /// From where the tail is now.
     pub fn at_the_tail(followed: Followed, joined: Joined, slot: Slot, expires: Instant) -> Self {
         let position = joined.from.token.clone();
-        let reach = Reach::AtTheTail {
-            before: VecDeque::new(),
-            joined,
-        };
+        let reach = Reach::AtTheTail { gap: None, joined };
         Self::of(followed, reach, position, slot, expires)
     }
 
@@ -178,9 +175,12 @@ impl Reach {
         loop {
             match self {
                 Self::Over(why) => return Err(*why),
-                Self::AtTheTail { before, joined } => {
-                    if let Some(change) = before.pop_front() {
-                        return Ok(change);
+                Self::AtTheTail { gap, joined } => {
+                    if let Some(lacking) = gap {
+                        if let Some(change) = lacking.next(followed, &joined.from.place).await? {
+                            return Ok(change);
+                        }
+                        *gap = None;
                     }
                     if let Some(change) = joined.queue.recv().await {
                         return Ok(change);
@@ -206,8 +206,8 @@ impl Reach {
                     let page = followed.next_page(place).await?;
                     if page.facts.is_empty() && page.whole {
                         let joined = followed.join(page.to.clone()).await?;
-                        let before = followed.between(page.to, &joined.from.place).await?;
-                        *self = Self::AtTheTail { before, joined };
+                        let gap = Some(Gap::from(page.to).into());
+                        *self = Self::AtTheTail { gap, joined };
                         continue;
                     }
                     *read = deliveries(place, page.facts);
@@ -219,7 +219,7 @@ impl Reach {
 
     fn has_heard_all(&self) -> Option<Arc<At>> {
         match self {
-            Self::AtTheTail { before, joined } if before.is_empty() => joined.has_heard_all(),
+            Self::AtTheTail { gap: None, joined } => joined.has_heard_all(),
             Self::AtTheTail { .. } | Self::Behind { .. } | Self::Over(_) => None,
         }
     }
@@ -260,7 +260,7 @@ impl Followed {
     }
 
     /// Tries until there is one.
-    async fn next_page(&self, from: &Place) -> Result<Found, Ended> {
+    pub async fn next_page(&self, from: &Place) -> Result<Found, Ended> {
         loop {
             let turn = self.reads.turn_to_start().await;
             match self.page(from, Otherwise::AtTheStart).await {
@@ -271,28 +271,6 @@ impl Followed {
             drop(turn);
             sleep(RETRY_AFTER).await;
         }
-    }
-
-    /// What lies between two places. Where Postgres has been set back, or another server answers
-    /// than the tail's, that may not be there yet.
-    async fn between(&self, from: Place, to: &Place) -> Result<VecDeque<Arc<Delivery>>, Ended> {
-        let mut all = VecDeque::new();
-        // Some partitions are read beyond `to` before others are there. What is found there is left
-        // to the tail, and is not told: who is cut off meanwhile must not pass over it.
-        let (mut read, mut told) = (from.clone(), from);
-        while !read.covers(to) {
-            let mut page = self.next_page(&read).await?;
-            page.facts.retain(|fact| {
-                to.get(&fact.topic, fact.partition)
-                    .is_some_and(|end| fact.offset < end)
-            });
-            all.extend(deliveries(&mut told, page.facts));
-            read = page.to;
-            if page.whole && !read.covers(to) {
-                sleep(LOOKS_AGAIN_AFTER).await;
-            }
-        }
-        Ok(all)
     }
 }
 
@@ -311,7 +289,7 @@ fn completed(mut place: Place, otherwise: Otherwise, reached: &Place) -> Place {
 }
 
 /// Each with the place after it; `place` is the one before the first, and is moved behind the last.
-fn deliveries(place: &mut Place, facts: Vec<Fact>) -> VecDeque<Arc<Delivery>> {
+pub(crate) fn deliveries(place: &mut Place, facts: Vec<Fact>) -> VecDeque<Arc<Delivery>> {
     let delivery = |fact: Fact| {
         place.advance(&fact.topic, fact.partition, fact.next_offset);
         Arc::new(Delivery::new(&fact.change, place.encode().into(), 0))

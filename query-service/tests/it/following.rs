@@ -306,6 +306,32 @@ async fn who_is_cut_off_while_partitions_are_built_anew_has_passed_over_none() {
     running.stop().await;
 }
 
+#[tokio::test]
+async fn whatever_lies_before_the_tail_is_told_page_by_page() {
+    const MANY: usize = 450;
+    let running = start().await;
+    let mut stream = EventStream::open(&running, LIST, None).await;
+    stream.expect("state").await;
+    let first = stream.last_event_id.clone();
+    board::change(&running.postgres, 0, &[1; MANY]).await;
+    let all: Vec<_> = (1..=MANY as i64).collect();
+    assert_eq!(stream.versions(MANY).await, all);
+    sqlx::raw_sql(
+        r#"update annals.checkpoints set next_offset = 0;
+           truncate rm_test_board_e1.changes"#,
+    )
+    .execute(&running.postgres)
+    .await
+    .unwrap();
+    let mut again = EventStream::open(&running, LIST, Some(&first)).await;
+    until_it_has_read(&running, 3).await;
+    board::change(&running.postgres, 0, &[1; MANY]).await;
+    board::change(&running.postgres, 0, &[1]).await;
+    assert_eq!(again.versions(MANY).await, all);
+    assert_eq!(again.expect("change").await.version(), MANY as i64 + 1);
+    running.stop().await;
+}
+
 /// Waits until the one who reads changes by itself has begun to do so so many times.
 async fn until_it_has_read(running: &Running, times: usize) {
     let last_began = async || -> String {
