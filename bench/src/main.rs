@@ -14,6 +14,7 @@ mod load;
 mod memory;
 mod pipeline;
 mod projection;
+mod reading;
 mod reads;
 mod registry;
 mod restore;
@@ -44,9 +45,9 @@ enum Bench {
     /// Encoding and decoding, beside bare serde_avro_fast, and through migration rules
     Codec(codec::Options),
     /// How fast a service has its state again, beside a bare consumer
-    Restore(restore::Options),
+    Restore(reading::Options),
     /// Every event by a candidate rule and back, beside a bare consumer
-    Verify(verify::Options),
+    Verify(reading::Options),
     /// Events into rows, beside a loop that only copies and merges the same rows
     Projection(projection::Options),
     /// What followers cost, and how long a change takes to all of them

@@ -1,5 +1,5 @@
-//! `bench verify`: how fast `annals schema verify` reads a log by a candidate rule and back, beside
-//! a consumer that decodes the same records and does nothing with them.
+//! `bench verify`: how fast `annals schema verify` reads a log by a candidate rule and back, by which
+//! nine of ten events go.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,47 +11,15 @@ use tokio::{process::Command, time::Instant};
 
 use crate::{
     Result,
-    figures::{Figures, Target},
-    restore::{consumed, rate},
-    stored,
+    reading::{self, Options},
     world::{DEFAULT_SHARDS, World},
 };
 
-const BENCH: &str = "verify";
-const EVENTS_EACH: usize = 10;
-
-#[derive(clap::Args)]
-pub struct Options {
-    /// Print one JSON object a line: bench, metric, value
-    #[arg(long)]
-    json: bool,
-    /// Tasks in the log, of ten events each, nine of which go by the rule
-    #[arg(long, default_value_t = 100_000)]
-    tasks: usize,
-    /// How often both take turns
-    #[arg(long, default_value_t = 3)]
-    turns: u32,
-}
-
 pub async fn run(options: Options) -> Result<()> {
     let world = World::start(false, DEFAULT_SHARDS).await?;
-    let figures = Figures::new(options.json);
-    stored::write(&world, BENCH, options.tasks, EVENTS_EACH).await?;
-    let records = options.tasks * EVENTS_EACH;
     let schemas = candidate(&world.folder)?;
-    let (mut ours, mut limit) = (Vec::new(), Vec::new());
-    for _ in 0..options.turns {
-        // What starting takes without a log counts for nothing.
-        let empty = verified(&world, &schemas, "nothing").await?;
-        let full = verified(&world, &schemas, BENCH).await?;
-        ours.push(full.saturating_sub(empty));
-        limit.push(consumed(&world, BENCH, records).await?);
-    }
-    let (ours, limit) = (rate(records, &mut ours), rate(records, &mut limit));
-    figures.figure(BENCH, "records", records as f64, None);
-    figures.figure(BENCH, "consumed_per_second", limit, None);
-    figures.figure(BENCH, "verified_per_second", ours, None);
-    figures.figure(BENCH, "ratio", ours / limit, Some(Target::AtLeast(0.5)));
+    let verified = async |generation: &str| verified(&world, &schemas, generation).await;
+    reading::compare(&world, &options, "verify", "verified_per_second", verified).await?;
     world.stop().await
 }
 
