@@ -265,3 +265,35 @@ fn file_name(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default();
     name.to_string_lossy().into_owned()
 }
+
+#[cfg(test)]
+pub(super) mod testing {
+    use event_log::migration::Migration;
+
+    use super::*;
+
+    /// An event of so many versions, each with its schema and what leads to it.
+    pub fn event(context: &str, event: &str, versions: &[(&str, Option<&str>)]) -> EventFiles {
+        let versions = (1..)
+            .zip(versions)
+            .map(|(version, (text, rule))| SchemaFile {
+                event: event.into(),
+                version,
+                text: (*text).into(),
+                migration: rule.map(|it| Migration::parse(it).unwrap().into()),
+            });
+        EventFiles {
+            context: context.into(),
+            event: event.into(),
+            subject: format!("annals.{context}.{event}"),
+            versions: versions.collect(),
+        }
+    }
+
+    pub fn files(event: EventFiles) -> Files {
+        Files {
+            folder: None,
+            events: vec![event],
+        }
+    }
+}

@@ -293,25 +293,18 @@ fn is_snake_case(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use event_log::schemas::SchemaFile;
-
     use super::*;
+    use crate::schema::files::testing;
 
     fn event(versions: &[&str]) -> EventFiles {
-        let versions = versions.iter().zip(1..).map(|(fields, version)| SchemaFile {
-            event: "Charged".into(),
-            version,
-            text: format!(
+        let schema = |fields: &&str| {
+            format!(
                 r#"{{"type":"record","name":"Charged","namespace":"annals.billing","doc":"D.","fields":[{fields}]}}"#
-            ),
-            migration: None,
-        });
-        EventFiles {
-            context: "billing".into(),
-            event: "Charged".into(),
-            subject: "annals.billing.Charged".into(),
-            versions: versions.collect(),
-        }
+            )
+        };
+        let texts: Vec<_> = versions.iter().map(schema).collect();
+        let versions: Vec<_> = texts.iter().map(|text| (text.as_str(), None)).collect();
+        testing::event("billing", "Charged", &versions)
     }
 
     /// Level, rule and path of what is found.

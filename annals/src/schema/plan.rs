@@ -342,34 +342,17 @@ fn rollout(event: &EventFiles, bridges: &[Bridge]) -> Vec<Deed> {
 
 #[cfg(test)]
 mod tests {
-    use event_log::{migration::Migration, schemas::SchemaFile};
-
     use super::*;
-    use crate::schema::standing::VersionStanding;
+    use crate::schema::{files::testing, standing::VersionStanding};
 
     const RENAME: &str =
         r#"{"upgrade":{"type":"ANNALS","operations":[{"op":"rename","from":"a","to":"b"}]}}"#;
 
+    const A: &str = r#"{"type":"record","name":"Done","namespace":"annals.tasks","fields":[{"name":"a","type":"string"}]}"#;
+    const B: &str = r#"{"type":"record","name":"Done","namespace":"annals.tasks","fields":[{"name":"b","type":"string"}]}"#;
+
     fn files(rule: Option<&str>) -> Files {
-        let file = |version, field: &str| SchemaFile {
-            event: "Done".into(),
-            version,
-            text: format!(
-                r#"{{"type":"record","name":"Done","namespace":"annals.tasks","fields":[{{"name":"{field}","type":"string"}}]}}"#
-            ),
-            migration: rule
-                .filter(|_| version > 1)
-                .map(|it| Migration::parse(it).unwrap().into()),
-        };
-        Files {
-            folder: None,
-            events: vec![EventFiles {
-                context: "tasks".into(),
-                event: "Done".into(),
-                subject: "annals.tasks.Done".into(),
-                versions: vec![file(1, "a"), file(2, "b")],
-            }],
-        }
+        testing::files(testing::event("tasks", "Done", &[(A, None), (B, rule)]))
     }
 
     fn planned(files: &Files, standings: [Standing; 2]) -> Planned {

@@ -246,38 +246,20 @@ fn difference(one: &Value, other: &Value, path: &str, drops: &[String]) -> Optio
 
 #[cfg(test)]
 mod tests {
-    use event_log::{avro::DecodeError, migration::Migration, schemas::SchemaFile};
+    use event_log::avro::DecodeError;
 
     use super::*;
+    use crate::schema::files::testing;
 
     const NOTED: &str = r#"{"type":"record","name":"Noted","namespace":"annals.tasks","fields":[
         {"name":"note","type":"string","personal":true},{"name":"rank","type":"long"}]}"#;
 
     fn event(newer: &str, migration: &str) -> EventFiles {
-        let record = |fields: &str| {
-            format!(
-                r#"{{"type":"record","name":"Noted","namespace":"annals.tasks","fields":[{fields}]}}"#
-            )
-        };
-        let version = |version, text, migration| SchemaFile {
-            event: "Noted".into(),
-            version,
-            text,
-            migration,
-        };
-        EventFiles {
-            context: "tasks".into(),
-            event: "Noted".into(),
-            subject: "annals.tasks.Noted".into(),
-            versions: vec![
-                version(1, NOTED.into(), None),
-                version(
-                    2,
-                    record(newer),
-                    Some(Migration::parse(migration).unwrap().into()),
-                ),
-            ],
-        }
+        let newer = format!(
+            r#"{{"type":"record","name":"Noted","namespace":"annals.tasks","fields":[{newer}]}}"#
+        );
+        let versions = [(NOTED, None), (newer.as_str(), Some(migration))];
+        testing::event("tasks", "Noted", &versions)
     }
 
     /// What becomes of an event with this note and rank.

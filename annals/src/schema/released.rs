@@ -132,26 +132,12 @@ pub(super) fn sum(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use event_log::schemas::SchemaFile;
-
     use super::*;
+    use crate::schema::files::testing;
 
     fn files(texts: &[&str]) -> Files {
-        let versions = texts.iter().zip(1..).map(|(text, version)| SchemaFile {
-            event: "Done".into(),
-            version,
-            text: (*text).into(),
-            migration: None,
-        });
-        Files {
-            folder: None,
-            events: vec![EventFiles {
-                context: "tasks".into(),
-                event: "Done".into(),
-                subject: "annals.tasks.Done".into(),
-                versions: versions.collect(),
-            }],
-        }
+        let versions: Vec<_> = texts.iter().map(|text| (*text, None)).collect();
+        testing::files(testing::event("tasks", "Done", &versions))
     }
 
     fn rules(lock: &Lock, texts: &[&str]) -> Vec<(Rule, String)> {

@@ -162,9 +162,8 @@ impl fmt::Display for Standing {
 
 #[cfg(test)]
 mod tests {
-    use event_log::schemas::SchemaFile;
-
     use super::*;
+    use crate::schema::files::testing;
 
     const RENAME: &str =
         r#"{"upgrade":{"type":"ANNALS","operations":[{"op":"rename","from":"a","to":"b"}]}}"#;
@@ -177,18 +176,8 @@ mod tests {
     }
 
     fn event() -> EventFiles {
-        let file = |version, field, rule: Option<&str>| SchemaFile {
-            event: "Done".into(),
-            version,
-            text: schema(field),
-            migration: rule.map(|it| Migration::parse(it).unwrap().into()),
-        };
-        EventFiles {
-            context: "tasks".into(),
-            event: "Done".into(),
-            subject: "annals.tasks.Done".into(),
-            versions: vec![file(1, "a", None), file(2, "b", Some(RENAME))],
-        }
+        let versions = [(&*schema("a"), None), (&*schema("b"), Some(RENAME))];
+        testing::event("tasks", "Done", &versions)
     }
 
     fn registered(version: u32, field: &str, rule: Option<&str>) -> RegisteredVersion {
