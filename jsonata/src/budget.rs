@@ -81,10 +81,10 @@ impl Budget {
         self.steps(1 + bytes as u64 / 64)
     }
 
-    /// Comparisons of a sort.
-    pub fn room_to_sort(&mut self, items: usize) -> Result<(), Bound> {
+    /// A sort of so many items, which reads all of them at each of its levels.
+    pub fn sort(&mut self, items: usize, steps: u64) -> Result<(), Bound> {
         let levels = u64::from(usize::BITS - items.leading_zeros());
-        self.steps(items as u64 * levels)
+        self.steps(steps.saturating_mul(levels))
     }
 
     pub fn spent(&self) -> (u64, usize) {

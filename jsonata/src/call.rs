@@ -4,8 +4,8 @@ use std::{collections::HashMap, rc::Rc};
 
 use crate::{
     ast::{Kind, Node, Transform},
-    evaluate::{Evaluated, Run},
     functions,
+    run::{Evaluated, Run},
     value::{Array, Fields, Frame, Function, Object, Value},
 };
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    evaluate::{Evaluated, Run},
+    run::{Evaluated, Run},
     signature::Signature,
     value::Value,
 };

@@ -25,11 +25,17 @@ const OPERATORS: [&str; 35] = [
 pub(crate) struct Lexer<'a> {
     text: &'a str,
     at: usize,
+    /// Where the last token begins.
+    pub started: usize,
 }
 
 impl<'a> Lexer<'a> {
     pub fn new(text: &'a str) -> Self {
-        Self { text, at: 0 }
+        Self {
+            text,
+            at: 0,
+            started: 0,
+        }
     }
 
     /// Bytes from the beginning.
@@ -57,6 +63,7 @@ impl<'a> Lexer<'a> {
     /// expression.
     pub fn next(&mut self, operand: bool) -> Result<Token, SyntaxError> {
         self.skip()?;
+        self.started = self.at;
         let rest = self.rest();
         let Some(first) = rest.chars().next() else {
             return Ok(Token::End);

@@ -5,7 +5,7 @@
 //! An expression is read once ([`Expression::parse`]: `lexer`, `parser`, `paths`) and evaluated
 //! for each event (`evaluate`, `steps`, `call`, `functions`), where everything is paid for before
 //! it is done (`budget`).
-#![doc = ""]
+//!
 //! ```
 //! use jsonata::{Data, Expression};
 //!
@@ -17,7 +17,7 @@
 
 use std::sync::Arc;
 
-use evaluate::{Evaluated, Run};
+use run::{Evaluated, Run};
 use value::{Array, Fields, Value};
 
 pub use budget::{Bound, DEEPEST, DEEPEST_VALUE, MOST_BYTES, MOST_STEPS};
@@ -27,12 +27,17 @@ mod budget;
 mod call;
 mod evaluate;
 mod functions;
+mod gather;
+mod grouping;
 mod lexer;
 mod number;
+mod operators;
 mod parser;
 mod paths;
 mod pattern;
+mod run;
 mod signature;
+mod sorting;
 mod steps;
 mod value;
 

@@ -12,15 +12,16 @@ use crate::{
     signature::Signature,
 };
 
-/// Levels of an expression; whatever walks one may recurse.
-pub(crate) const DEEPEST_EXPRESSION: usize = 128;
+/// Levels of nodes: `a & b & c` is two. Whatever walks an expression may recurse.
+const DEEPEST_EXPRESSION: usize = 100;
+/// Brackets within each other, and whatever else the parser calls itself for.
+const DEEPEST_NESTING: usize = 64;
 
 /// An expression, and the labels of its slots.
 pub(crate) fn parse(text: &str) -> Result<(Node, Vec<Name>), SyntaxError> {
     let mut parser = Parser {
         lexer: Lexer::new(text),
         token: Token::End,
-        started: 0,
         depth: 0,
         patterns: 0,
         slots: Slots::default(),
@@ -46,8 +47,6 @@ pub(crate) fn parse(text: &str) -> Result<(Node, Vec<Name>), SyntaxError> {
 struct Parser<'a> {
     lexer: Lexer<'a>,
     token: Token,
-    /// Where the token begins.
-    started: usize,
     depth: usize,
     patterns: usize,
     slots: Slots,
@@ -61,7 +60,7 @@ type Parsed = Result<Node, SyntaxError>;
 impl Parser<'_> {
     fn error(&self, reason: impl Into<String>) -> SyntaxError {
         SyntaxError {
-            position: self.started,
+            position: self.lexer.started,
             reason: reason.into(),
         }
     }
@@ -76,7 +75,6 @@ impl Parser<'_> {
 
     /// Gives the token away and reads the next one.
     fn advance(&mut self, operand: bool) -> Result<Token, SyntaxError> {
-        self.started = self.lexer.position();
         let next = self.lexer.next(operand)?;
         Ok(std::mem::replace(&mut self.token, next))
     }
@@ -116,8 +114,8 @@ impl Parser<'_> {
 
     fn expression(&mut self, power: u8) -> Parsed {
         self.depth += 1;
-        if self.depth > DEEPEST_EXPRESSION {
-            let reason = format!("it is nested deeper than {DEEPEST_EXPRESSION} levels");
+        if self.depth > DEEPEST_NESTING {
+            let reason = format!("it is nested deeper than {DEEPEST_NESTING} levels");
             return Err(self.error(reason));
         }
         let opens = matches!(self.token, Token::Operator(open) if ["(", "[", "{", "-", "|"].contains(&open));
@@ -191,43 +189,49 @@ impl Parser<'_> {
                 let slot = self.slots.open();
                 self.built(Kind::Parent(slot))
             }
-            "-" => {
-                let operand = self.expression(70)?;
-                if let Kind::Number(number) = operand.kind {
-                    return self.built(Kind::Number(-number));
-                }
-                let seeking = self.slots.sought_by(&operand);
-                let mut node = self.built(Kind::Negate(Box::new(operand)))?;
-                node.seeking = seeking;
-                Ok(node)
-            }
+            "-" => self.negation(),
             "(" => self.block(),
             "[" => self.array(),
-            "{" => {
-                let pairs = self.pairs()?;
-                let inner = pairs.iter().flat_map(|(key, value)| [key, value]);
-                let seeking = inner.flat_map(|node| self.slots.sought_by(node)).collect();
-                let mut node = self.built(Kind::Object(pairs))?;
-                node.seeking = seeking;
-                Ok(node)
-            }
-            "|" => {
-                let location = self.expression(0)?;
-                self.expect("|", true)?;
-                let update = self.expression(0)?;
-                let delete = match self.take(",")? {
-                    true => Some(self.expression(0)?),
-                    false => None,
-                };
-                self.expect("|", false)?;
-                self.built(Kind::Transform(Arc::new(Transform {
-                    location,
-                    update,
-                    delete,
-                })))
-            }
+            "{" => self.object(),
+            "|" => self.transform(),
             operator => Err(self.error(format!("`{operator}` cannot stand here"))),
         }
+    }
+
+    fn negation(&mut self) -> Parsed {
+        let operand = self.expression(70)?;
+        if let Kind::Number(number) = operand.kind {
+            return self.built(Kind::Number(-number));
+        }
+        let seeking = self.slots.sought_by(&operand);
+        let mut node = self.built(Kind::Negate(Box::new(operand)))?;
+        node.seeking = seeking;
+        Ok(node)
+    }
+
+    fn object(&mut self) -> Parsed {
+        let pairs = self.pairs()?;
+        let inner = pairs.iter().flat_map(|(key, value)| [key, value]);
+        let seeking = inner.flat_map(|node| self.slots.sought_by(node)).collect();
+        let mut node = self.built(Kind::Object(pairs))?;
+        node.seeking = seeking;
+        Ok(node)
+    }
+
+    fn transform(&mut self) -> Parsed {
+        let location = self.expression(0)?;
+        self.expect("|", true)?;
+        let update = self.expression(0)?;
+        let delete = match self.take(",")? {
+            true => Some(self.expression(0)?),
+            false => None,
+        };
+        self.expect("|", false)?;
+        self.built(Kind::Transform(Arc::new(Transform {
+            location,
+            update,
+            delete,
+        })))
     }
 
     fn block(&mut self) -> Parsed {
@@ -314,78 +318,93 @@ impl Parser<'_> {
             _ => None,
         };
         if let Some((operator, power)) = plain {
-            let right = self.expression(power)?;
-            return self.binary(operator, left, right);
+            return self.operation(operator, power, left);
         }
         match operator {
-            "." => {
-                let right = self.expression(75)?;
-                self.slots
-                    .join(left, right)
-                    .map_err(|reason| self.error(reason))
-            }
+            "." => self.joined(left),
             "[" => self.predicate(left),
-            "{" => {
-                let mut node = left;
-                if node.group.is_some() {
-                    return Err(self.error("it is grouped already"));
-                }
-                let pairs = self.pairs()?;
-                let inner = pairs.iter().flat_map(|(key, value)| [key, value]);
-                let highest = inner.map(|child| child.height).max().unwrap_or(0);
-                node.height = node.height.max(highest + 1);
-                node.group = Some(pairs);
-                Ok(node)
-            }
+            "{" => self.grouped(left),
             "(" => self.call(left),
             "@" | "#" => self.binding(operator, left),
             "^" => self.sort(left),
-            "?" => {
-                let then = self.expression(0)?;
-                let otherwise = match self.take(":")? {
-                    true => Some(Box::new(self.expression(0)?)),
-                    false => None,
-                };
-                let parts = [&left, &then].into_iter().chain(otherwise.as_deref());
-                let seeking = parts.flat_map(|part| self.slots.sought_by(part)).collect();
-                let kind = Kind::Condition(Box::new(left), Box::new(then), otherwise);
-                let mut node = self.built(kind)?;
-                node.seeking = seeking;
-                Ok(node)
-            }
-            "?:" | "??" => {
-                let right = self.expression(0)?;
-                let mut seeking = self.slots.sought_by(&left);
-                seeking.extend(self.slots.sought_by(&right));
-                let (left, right) = (Box::new(left), Box::new(right));
-                let mut node = self.built(match operator {
-                    "?:" => Kind::Elvis(left, right),
-                    _ => Kind::Coalesce(left, right),
-                })?;
-                node.seeking = seeking;
-                Ok(node)
-            }
-            ":=" => {
-                let name = match left.kind {
-                    Kind::Variable(name) if left.predicates.is_empty() => name,
-                    _ => return Err(self.error("only a $variable can be given a value")),
-                };
-                self.bound.insert(name.to_string());
-                let value = self.expression(9)?;
-                let seeking = self.slots.sought_by(&value);
-                let mut node = self.built(Kind::Bind(name, Box::new(value)))?;
-                node.seeking = seeking;
-                Ok(node)
-            }
-            "~>" => {
-                let right = self.expression(40)?;
-                let keep_array = left.keep_array || right.keep_array;
-                let mut node = self.built(Kind::Chain(Box::new(left), Box::new(right)))?;
-                node.keep_array = keep_array;
-                Ok(node)
-            }
+            "?" => self.condition(left),
+            "?:" | "??" => self.otherwise(operator, left),
+            ":=" => self.assignment(left),
+            "~>" => self.chain(left),
             operator => Err(self.error(format!("`{operator}` cannot stand here"))),
         }
+    }
+
+    fn operation(&mut self, operator: Operator, power: u8, left: Node) -> Parsed {
+        let right = self.expression(power)?;
+        self.binary(operator, left, right)
+    }
+
+    fn joined(&mut self, left: Node) -> Parsed {
+        let right = self.expression(75)?;
+        let joined = self.slots.join(left, right);
+        joined.map_err(|reason| self.error(reason))
+    }
+
+    fn grouped(&mut self, left: Node) -> Parsed {
+        let mut node = left;
+        if node.group.is_some() {
+            return Err(self.error("it is grouped already"));
+        }
+        let pairs = self.pairs()?;
+        let inner = pairs.iter().flat_map(|(key, value)| [key, value]);
+        let highest = inner.map(|child| child.height).max().unwrap_or(0);
+        node.height = node.height.max(highest + 1);
+        node.group = Some(pairs);
+        Ok(node)
+    }
+
+    fn condition(&mut self, left: Node) -> Parsed {
+        let then = self.expression(0)?;
+        let otherwise = match self.take(":")? {
+            true => Some(Box::new(self.expression(0)?)),
+            false => None,
+        };
+        let parts = [&left, &then].into_iter().chain(otherwise.as_deref());
+        let seeking = parts.flat_map(|part| self.slots.sought_by(part)).collect();
+        let kind = Kind::Condition(Box::new(left), Box::new(then), otherwise);
+        let mut node = self.built(kind)?;
+        node.seeking = seeking;
+        Ok(node)
+    }
+
+    fn otherwise(&mut self, operator: &str, left: Node) -> Parsed {
+        let right = self.expression(0)?;
+        let mut seeking = self.slots.sought_by(&left);
+        seeking.extend(self.slots.sought_by(&right));
+        let (left, right) = (Box::new(left), Box::new(right));
+        let mut node = self.built(match operator {
+            "?:" => Kind::Elvis(left, right),
+            _ => Kind::Coalesce(left, right),
+        })?;
+        node.seeking = seeking;
+        Ok(node)
+    }
+
+    fn assignment(&mut self, left: Node) -> Parsed {
+        let name = match left.kind {
+            Kind::Variable(name) if left.predicates.is_empty() => name,
+            _ => return Err(self.error("only a $variable can be given a value")),
+        };
+        self.bound.insert(name.to_string());
+        let value = self.expression(9)?;
+        let seeking = self.slots.sought_by(&value);
+        let mut node = self.built(Kind::Bind(name, Box::new(value)))?;
+        node.seeking = seeking;
+        Ok(node)
+    }
+
+    fn chain(&mut self, left: Node) -> Parsed {
+        let right = self.expression(40)?;
+        let keep_array = left.keep_array || right.keep_array;
+        let mut node = self.built(Kind::Chain(Box::new(left), Box::new(right)))?;
+        node.keep_array = keep_array;
+        Ok(node)
     }
 
     fn predicate(&mut self, left: Node) -> Parsed {

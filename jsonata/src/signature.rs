@@ -2,7 +2,7 @@
 //! what is made an array.
 
 use crate::{
-    evaluate::{Evaluated, Run},
+    run::{Evaluated, Run},
     value::Value,
 };
 

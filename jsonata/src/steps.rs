@@ -1,13 +1,11 @@
-//! Paths: steps, filters, groups, sorts, and the bindings that some of them carry along.
+//! Paths: steps, filters, and the bindings that some of them carry along.
 
-use std::{cmp::Ordering, rc::Rc};
-
-use indexmap::map::Entry;
+use std::rc::Rc;
 
 use crate::{
-    ast::{Kind, Name, Node, Path, Stage, Term},
-    evaluate::{Evaluated, Run},
-    value::{Array, Fields, Frame, Tuple, Value},
+    ast::{Kind, Name, Node, Path, Stage},
+    run::{Evaluated, Run},
+    value::{Frame, Tuple, Value},
 };
 
 impl Run<'_> {
@@ -45,10 +43,11 @@ impl Run<'_> {
         }
         if let Some(tuples) = tuples {
             if node.tuple && node.group.is_none() {
-                return Ok(Value::Tuples(Rc::new(tuples)));
+                return self.tuples(tuples);
             }
             if let Some(group) = &node.group {
-                return self.group(group, &Value::Tuples(Rc::new(tuples)), frame);
+                let tuples = self.tuples(tuples)?;
+                return self.group(group, &tuples, frame);
             }
             self.room(tuples.len())?;
             let items = tuples.into_iter().map(|tuple| tuple.at);
@@ -79,9 +78,9 @@ impl Run<'_> {
             let result = self.filtered(&step.stages, result, frame)?;
             match result {
                 Value::Undefined => {}
-                Value::Tuples(tuples) => {
-                    self.room(tuples.len())?;
-                    found.extend(tuples.iter().map(|tuple| tuple.at.clone()));
+                Value::Tuples(all) => {
+                    self.room(all.tuples.len())?;
+                    found.extend(all.tuples.iter().map(|tuple| tuple.at.clone()));
                 }
                 other => {
                     self.item()?;
@@ -126,10 +125,12 @@ impl Run<'_> {
 
     /// `[filter]`: by position, or by whether it holds.
     pub fn filter(&mut self, filter: &Node, input: Value, frame: Frame) -> Evaluated {
-        if let Value::Tuples(tuples) = &input {
-            let tuples = tuples.to_vec();
-            let kept = self.filter_tuples(filter, tuples, frame)?;
-            return Ok(Value::Tuples(Rc::new(kept)));
+        if let Value::Tuples(all) = &input {
+            for tuple in &all.tuples {
+                self.tuple(tuple)?;
+            }
+            let kept = self.filter_tuples(filter, all.tuples.clone(), frame)?;
+            return self.tuples(kept);
         }
         if input.is_undefined() {
             return Ok(input);
@@ -195,13 +196,13 @@ impl Run<'_> {
     }
 
     /// Before one more is made.
-    fn tuple(&mut self, like: &Tuple) -> Evaluated<()> {
+    pub fn tuple(&mut self, like: &Tuple) -> Evaluated<()> {
         self.room(2 + 2 * like.bound.len())?;
         Ok(())
     }
 
     /// With the tuple's bindings as variables.
-    fn with_tuple<T>(
+    pub fn with_tuple<T>(
         &mut self,
         tuple: &Tuple,
         frame: Frame,
@@ -255,7 +256,7 @@ impl Run<'_> {
                 run.evaluate(step, &tuple.at, frame)
             })?;
             if let Value::Tuples(inner) = &result {
-                for inner in inner.iter() {
+                for inner in &inner.tuples {
                     let mut next = tuple.clone();
                     next.at = inner.at.clone();
                     for (name, value) in &inner.bound {
@@ -312,212 +313,16 @@ impl Run<'_> {
         Ok(tuples)
     }
 
-    /// `{key: value}`: the values of each key together. Of nothing, one object.
-    pub fn group(&mut self, pairs: &[(Node, Node)], input: &Value, frame: Frame) -> Evaluated {
-        enum Gathered {
-            Values(Value),
-            Tuples(Vec<Tuple>),
-        }
-        let mut groups: indexmap::IndexMap<Name, (usize, Gathered)> = indexmap::IndexMap::new();
-        let tuples = match input {
-            Value::Tuples(tuples) => Some(tuples),
-            _ => None,
-        };
-        let nothing = [Value::Undefined];
-        let items = match input.items() {
-            [] => &nothing[..],
-            items => items,
-        };
-        let length = tuples.map_or(items.len(), |tuples| tuples.len());
-        for index in 0..length {
-            for (pair, (key, _)) in pairs.iter().enumerate() {
-                let key = match tuples {
-                    Some(tuples) => {
-                        let tuple = &tuples[index];
-                        self.with_tuple(tuple, frame, |run, frame| {
-                            run.evaluate(key, &tuple.at, frame)
-                        })?
-                    }
-                    None => self.evaluate(key, &items[index], frame)?,
-                };
-                let key = match key {
-                    Value::Text(key) => key,
-                    Value::Undefined => continue,
-                    other => {
-                        let what = other.type_name();
-                        return Err(self.failed(format!("a key is no string, but {what}")));
-                    }
-                };
-                self.field()?;
-                match groups.entry(key) {
-                    Entry::Vacant(entry) => {
-                        let gathered = match tuples {
-                            Some(tuples) => Gathered::Tuples(vec![tuples[index].clone()]),
-                            None => Gathered::Values(items[index].clone()),
-                        };
-                        entry.insert((pair, gathered));
-                    }
-                    Entry::Occupied(mut entry) => {
-                        let (of, gathered) = entry.get_mut();
-                        if *of != pair {
-                            let key = entry.key();
-                            return Err(self.failed(format!("two keys are \"{key}\"")));
-                        }
-                        match (gathered, tuples) {
-                            (Gathered::Tuples(gathered), Some(tuples)) => {
-                                gathered.push(tuples[index].clone());
-                            }
-                            (Gathered::Values(gathered), _) => {
-                                let before = std::mem::replace(gathered, Value::Undefined);
-                                *gathered = self.append(before, items[index].clone())?;
-                            }
-                            (Gathered::Tuples(_), None) => {}
-                        }
-                    }
-                }
-            }
-        }
-        let mut fields = Fields::new();
-        for (key, (pair, gathered)) in groups {
-            let (_, value) = &pairs[pair];
-            let value = match gathered {
-                Gathered::Values(context) => self.evaluate(value, &context, frame)?,
-                Gathered::Tuples(tuples) => {
-                    let tuple = self.reduced(tuples)?;
-                    self.with_tuple(&tuple, frame, |run, frame| {
-                        run.evaluate(value, &tuple.at, frame)
-                    })?
-                }
-            };
-            let value = self.plain(value)?;
-            if !value.is_undefined() {
-                self.field()?;
-                fields.insert(key, value);
-            }
-        }
-        self.object(fields)
-    }
-
-    /// One tuple of what many carry.
-    fn reduced(&mut self, tuples: Vec<Tuple>) -> Evaluated<Tuple> {
-        let mut tuples = tuples.into_iter();
-        let Some(mut first) = tuples.next() else {
-            let (at, bound) = (Value::Undefined, Vec::new());
-            return Ok(Tuple { at, bound });
-        };
-        for tuple in tuples {
-            first.at = self.append(first.at, tuple.at)?;
-            for (name, value) in tuple.bound {
-                let known = first.bound.iter_mut().find(|(known, _)| *known == name);
-                match known {
-                    Some((_, known)) => {
-                        let before = std::mem::replace(known, Value::Undefined);
-                        *known = self.append(before, value)?;
-                    }
-                    None => first.bound.push((name, value)),
-                }
-            }
-        }
-        Ok(first)
-    }
-
     /// Without what a path carries along.
     pub fn plain(&mut self, value: Value) -> Evaluated {
-        let Value::Tuples(tuples) = &value else {
+        let Value::Tuples(all) = &value else {
             return Ok(value);
         };
-        self.room(tuples.len())?;
-        let items = tuples.iter().map(|tuple| tuple.at.clone());
+        self.room(all.tuples.len())?;
+        let items = all.tuples.iter().map(|tuple| tuple.at.clone());
         let items = items.collect();
         let found = self.sequence(items)?;
         self.unwrapped(found, false)
-    }
-
-    fn sort_values(&mut self, terms: &[Term], input: &Value, frame: Frame) -> Evaluated {
-        let mut keyed = Vec::new();
-        for item in input.items() {
-            self.room(1 + terms.len())?;
-            let keys = terms.iter();
-            let keys: Evaluated<Vec<_>> = keys
-                .map(|term| self.evaluate(&term.by, item, frame))
-                .collect();
-            keyed.push((keys?, item.clone()));
-        }
-        let sorted = self.sort_keyed(terms, keyed)?;
-        self.sealed(Array {
-            items: sorted,
-            sequence: matches!(input, Value::Array(array) if array.sequence),
-            ..Array::default()
-        })
-    }
-
-    fn sort_tuples(
-        &mut self,
-        terms: &[Term],
-        tuples: Vec<Tuple>,
-        frame: Frame,
-    ) -> Evaluated<Vec<Tuple>> {
-        let mut keyed = Vec::new();
-        for tuple in tuples {
-            self.room(1 + terms.len())?;
-            let keys: Vec<Value> = self.with_tuple(&tuple, frame, |run, frame| {
-                let keys = terms.iter();
-                keys.map(|term| run.evaluate(&term.by, &tuple.at, frame))
-                    .collect()
-            })?;
-            keyed.push((keys, tuple));
-        }
-        self.sort_keyed(terms, keyed)
-    }
-
-    fn sort_keyed<T>(
-        &mut self,
-        terms: &[Term],
-        mut keyed: Vec<(Vec<Value>, T)>,
-    ) -> Evaluated<Vec<T>> {
-        for (index, _) in terms.iter().enumerate() {
-            let mut kinds = keyed.iter().map(|(keys, _)| &keys[index]);
-            let texts = kinds.clone().any(|key| matches!(key, Value::Text(_)));
-            let numbers = kinds.clone().any(|key| matches!(key, Value::Number(_)));
-            let other = kinds
-                .any(|key| !matches!(key, Value::Text(_) | Value::Number(_) | Value::Undefined));
-            if other || (texts && numbers) {
-                return Err(self.failed("values are sorted by numbers, or by texts"));
-            }
-        }
-        let mut failure = None;
-        self.budget.room_to_sort(keyed.len())?;
-        keyed.sort_by(|(left, _), (right, _)| {
-            let keys = left.iter().zip(right).zip(terms);
-            for ((left, right), term) in keys {
-                let order = match (left, right) {
-                    (Value::Undefined, Value::Undefined) => Ordering::Equal,
-                    (Value::Undefined, _) => return Ordering::Greater,
-                    (_, Value::Undefined) => return Ordering::Less,
-                    (Value::Number(left), Value::Number(right)) => left.total_cmp(right),
-                    (Value::Text(left), Value::Text(right)) => {
-                        let read = self.budget.read(left.len().min(right.len()));
-                        if let Err(bound) = read {
-                            failure = Some(bound);
-                            return Ordering::Equal;
-                        }
-                        left.cmp(right)
-                    }
-                    _ => Ordering::Equal,
-                };
-                if order != Ordering::Equal {
-                    return match term.descending {
-                        true => order.reverse(),
-                        false => order,
-                    };
-                }
-            }
-            Ordering::Equal
-        });
-        match failure {
-            Some(bound) => Err(bound.into()),
-            None => Ok(keyed.into_iter().map(|(_, value)| value).collect()),
-        }
     }
 }
 

@@ -22,7 +22,7 @@ pub(crate) enum Value {
     Native(&'static Native),
     Function(Rc<Function>),
     /// What flows through a path that binds variables beside its values.
-    Tuples(Rc<Vec<Tuple>>),
+    Tuples(Rc<Tuples>),
 }
 
 #[derive(Clone, Debug, Default)]
@@ -53,6 +53,12 @@ pub(crate) struct Object {
 pub(crate) struct Tuple {
     pub at: Value,
     pub bound: Vec<(Name, Value)>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Tuples {
+    pub tuples: Vec<Tuple>,
+    pub depth: usize,
 }
 
 /// A frame of variables, by its number.
@@ -108,8 +114,10 @@ impl Value {
         match self {
             Self::Array(array) => array.depth,
             Self::Object(object) => object.depth,
+            Self::Tuples(tuples) => tuples.depth,
             Self::Function(function) => match &**function {
-                Function::Lambda { input, .. } => input.depth(),
+                // What `$` was where it was made, which may be such a function itself.
+                Function::Lambda { input, .. } => 1 + input.depth(),
                 Function::Partial { depth, .. } | Function::Chain { depth, .. } => *depth,
                 Function::Transform { .. } | Function::Regex(_) | Function::NextMatch { .. } => 0,
             },
@@ -133,7 +141,7 @@ impl Value {
             Self::Text(text) => !text.is_empty(),
             Self::Array(array) => array.items.iter().any(Self::is_truthy),
             Self::Object(object) => !object.fields.is_empty(),
-            Self::Tuples(tuples) => tuples.iter().any(|tuple| tuple.at.is_truthy()),
+            Self::Tuples(all) => all.tuples.iter().any(|tuple| tuple.at.is_truthy()),
         }
     }
 

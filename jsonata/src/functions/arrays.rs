@@ -2,7 +2,7 @@
 
 use super::{Implementation, given};
 use crate::{
-    evaluate::{Evaluated, Run},
+    run::{Evaluated, Run},
     value::{Array, Value},
 };
 

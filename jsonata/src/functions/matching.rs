@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::{Implementation, given, number_of, text_of};
 use crate::{
-    evaluate::{Evaluated, Run},
     pattern::{Found, Pattern},
+    run::{Evaluated, Run},
     value::{Fields, Function, Value},
 };
 

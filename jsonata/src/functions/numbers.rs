@@ -2,7 +2,7 @@
 
 use super::{Implementation, given, number_of};
 use crate::{
-    evaluate::{Evaluated, Run},
+    run::{Evaluated, Run},
     value::Value,
 };
 

@@ -2,7 +2,7 @@
 
 use super::{Implementation, given, text_of};
 use crate::{
-    evaluate::{Evaluated, Run},
+    run::{Evaluated, Run},
     value::{Fields, Value},
 };
 

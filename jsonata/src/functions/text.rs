@@ -4,8 +4,8 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::{Implementation, as_text, given, number_of, text_of};
 use crate::{
-    evaluate::{Evaluated, Run},
     number,
+    run::{Evaluated, Run},
     value::Value,
 };
 
@@ -142,7 +142,7 @@ fn substring(run: &mut Run<'_>, arguments: &[Value], _: &Value) -> Evaluated {
     let (Some(text), Some(start)) = (text_of(arguments, 0), number_of(arguments, 1)) else {
         return Ok(Value::Undefined);
     };
-    run.letters(text.len())?;
+    run.budget.read(text.len())?;
     let count = text.chars().count() as f64;
     let start = if count + start < 0.0 { 0.0 } else { start };
     let from = if start < 0.0 { count + start } else { start };
@@ -152,12 +152,13 @@ fn substring(run: &mut Run<'_>, arguments: &[Value], _: &Value) -> Evaluated {
         None => count,
     };
     let (from, end) = (from.trunc() as usize, end.trunc() as usize);
-    let taken: String = text
-        .chars()
-        .skip(from)
-        .take(end.saturating_sub(from))
-        .collect();
-    Ok(Value::Text(taken.into()))
+    let mut starts = text.char_indices().map(|(at, _)| at).skip(from);
+    let first = starts.next().unwrap_or(text.len());
+    let behind = match end.saturating_sub(from) {
+        0 => first,
+        count => starts.nth(count - 1).unwrap_or(text.len()),
+    };
+    run.text(&text[first..behind])
 }
 
 /// Where the other text begins, with what it costs to look for it.
@@ -165,7 +166,7 @@ fn found_at(run: &mut Run<'_>, arguments: &[Value]) -> Evaluated<Option<(usize, 
     let (Some(text), Some(separator)) = (text_of(arguments, 0), text_of(arguments, 1)) else {
         return Ok(None);
     };
-    run.letters(text.len())?;
+    run.budget.read(text.len())?;
     Ok(text.find(&**separator).map(|at| (at, separator.len())))
 }
 
@@ -173,20 +174,20 @@ fn substring_before(run: &mut Run<'_>, arguments: &[Value], _: &Value) -> Evalua
     let Some(text) = text_of(arguments, 0) else {
         return Ok(Value::Undefined);
     };
-    Ok(match found_at(run, arguments)? {
-        Some((at, _)) => Value::text(&text[..at]),
-        None => Value::Text(text.clone()),
-    })
+    match found_at(run, arguments)? {
+        Some((at, _)) => run.text(&text[..at]),
+        None => Ok(Value::Text(text.clone())),
+    }
 }
 
 fn substring_after(run: &mut Run<'_>, arguments: &[Value], _: &Value) -> Evaluated {
     let Some(text) = text_of(arguments, 0) else {
         return Ok(Value::Undefined);
     };
-    Ok(match found_at(run, arguments)? {
-        Some((at, length)) => Value::text(&text[at + length..]),
-        None => Value::Text(text.clone()),
-    })
+    match found_at(run, arguments)? {
+        Some((at, length)) => run.text(&text[at + length..]),
+        None => Ok(Value::Text(text.clone())),
+    }
 }
 
 fn changed(

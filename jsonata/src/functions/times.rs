@@ -4,7 +4,7 @@ use chrono::{DateTime, Datelike, NaiveDate, SecondsFormat, Utc};
 
 use super::{Implementation, given, number_of, text_of};
 use crate::{
-    evaluate::{Evaluated, Run},
+    run::{Evaluated, Run},
     value::Value,
 };
 
