@@ -23,7 +23,7 @@ mod path;
 mod plan;
 mod report;
 mod rules;
-mod schema;
+pub(crate) mod schema;
 mod split;
 #[cfg(test)]
 mod tests;

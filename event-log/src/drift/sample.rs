@@ -7,10 +7,8 @@ mod node;
 use std::{cell::RefCell, collections::BTreeMap};
 
 use kernel::Event;
-use serde_json::Value;
 
-use super::shape::{Names, Shape};
-use crate::avro::tagged::Tagged;
+use crate::{avro::tagged::Tagged, migration::Schema};
 use node::{Node, Stop};
 
 /// More values than this no event needs; it ends schemas that contain themselves in odd ways.
@@ -46,16 +44,15 @@ pub(super) fn samples<E: Event>(
     schema: &str,
 ) -> (Vec<Sample<E>>, Vec<String>) {
     let mut samples = Vec::new();
-    let schema: Value = match serde_json::from_str(schema) {
-        Ok(schema) => schema,
-        Err(error) => return (samples, vec![format!(": not JSON: {error}")]),
+    let sampler = match Schema::parse(schema) {
+        Ok(schema) => Sampler::new(schema),
+        Err(error) => return (samples, vec![format!(": {error}")]),
     };
-    let sampler = Sampler::new(&schema);
     while samples.len() < MOST_SAMPLES {
         let visits_before = sampler.begin_pass();
         let event = Tagged {
             name: variant,
-            content: Node::root(&sampler, &schema),
+            content: Node::root(&sampler),
         };
         match E::deserialize(event) {
             Ok(event) => samples.push(Sample {
@@ -80,9 +77,8 @@ pub(super) fn samples<E: Event>(
 
 /// Decides which of the possible values comes next, and keeps what was found.
 #[derive(Debug)]
-struct Sampler<'a> {
-    names: Names<'a>,
-    namespace: Option<&'a str>,
+struct Sampler {
+    schema: Schema,
     findings: RefCell<Vec<String>>,
     /// How many ways there are at a place.
     choices: RefCell<BTreeMap<String, usize>>,
@@ -96,11 +92,10 @@ struct Sampler<'a> {
     kept: RefCell<Vec<&'static str>>,
 }
 
-impl<'a> Sampler<'a> {
-    fn new(schema: &'a Value) -> Self {
+impl Sampler {
+    fn new(schema: Schema) -> Self {
         Self {
-            names: Names::of(schema),
-            namespace: schema["namespace"].as_str(),
+            schema,
             findings: RefCell::default(),
             choices: RefCell::default(),
             visits: RefCell::default(),
@@ -183,34 +178,4 @@ impl<'a> Sampler<'a> {
             );
         }
     }
-
-    /// What the codec calls a branch of a union: a named type by its full name, others by their type.
-    fn branch_name(&self, branch: &Value) -> String {
-        let kind = branch.as_str().or_else(|| branch["type"].as_str());
-        let name = match (branch["name"].as_str(), kind) {
-            (Some(name), _) => name,
-            (None, Some(kind)) => match kind.chars().next() {
-                Some(first) if is_unnamed(kind) => {
-                    return format!("{}{}", first.to_ascii_uppercase(), &kind[1..]);
-                }
-                _ => kind,
-            },
-            (None, None) => return "Union".into(),
-        };
-        match branch["namespace"].as_str().or(self.namespace) {
-            Some(namespace) if !name.contains('.') => format!("{namespace}.{name}"),
-            _ => name.into(),
-        }
-    }
-
-    fn shape(&self, schema: &'a Value) -> Shape<'a> {
-        self.names.shape(schema)
-    }
-}
-
-fn is_unnamed(kind: &str) -> bool {
-    [
-        "null", "boolean", "int", "long", "float", "double", "bytes", "string", "array", "map",
-    ]
-    .contains(&kind)
 }

@@ -5,16 +5,15 @@ use serde::de::{
     VariantAccess, Visitor, value::StrDeserializer,
 };
 
-use super::{
-    super::shape::Field,
-    node::{Node, Stop},
-};
+use super::node::{Node, Stop};
+use crate::migration::schema::NodeId;
 
 /// The fields of a record, or the entries of a map.
 pub(super) struct Entries<'a> {
     pub of: Node<'a>,
-    pub rest: std::vec::IntoIter<Field<'a>>,
-    pub value: Option<Field<'a>>,
+    /// Their names, and what their values are.
+    pub rest: std::vec::IntoIter<(&'a str, NodeId)>,
+    pub value: Option<(&'a str, NodeId)>,
 }
 
 impl<'de> MapAccess<'de> for Entries<'_> {
@@ -24,17 +23,17 @@ impl<'de> MapAccess<'de> for Entries<'_> {
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, Stop> {
-        let Some(field) = self.rest.next() else {
+        self.value = self.rest.next();
+        let Some((name, _)) = self.value else {
             return Ok(None);
         };
-        let name: StrDeserializer<'_, Stop> = field.name.into_deserializer();
-        self.value = Some(field);
+        let name: StrDeserializer<'_, Stop> = name.into_deserializer();
         seed.deserialize(name).map(Some)
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Stop> {
         match self.value.take() {
-            Some(field) => seed.deserialize(self.of.child(field.name, field.schema)),
+            Some((name, value)) => seed.deserialize(self.of.child(name, value)),
             None => Err(Stop("a value was asked for before its key".into())),
         }
     }
@@ -80,8 +79,7 @@ impl<'de> VariantAccess<'de> for Node<'_> {
     type Error = Stop;
 
     fn unit_variant(self) -> Result<(), Stop> {
-        let shape = self.shape();
-        self.stop("a variant without a value", &shape)
+        self.stop("a variant without a value")
     }
 
     fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, Stop> {

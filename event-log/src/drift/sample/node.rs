@@ -3,13 +3,13 @@
 use std::fmt;
 
 use serde::de::{self, Deserializer, IntoDeserializer, Visitor, value::StrDeserializer};
-use serde_json::Value;
 
 use super::{
-    super::shape::{Field, Shape},
+    super::shape::{branch_name, in_words, rust_type},
     Sampler,
     access::{Branch, Entries, Items},
 };
+use crate::migration::schema::{Field, Kind, NodeId};
 
 /// A schema that contains itself is sampled this deep.
 const DEEPEST: usize = 8;
@@ -35,8 +35,8 @@ impl de::Error for Stop {
 /// A place in the schema that the Rust type is asked to take a value for.
 #[derive(Clone, Debug)]
 pub(super) struct Node<'a> {
-    sampler: &'a Sampler<'a>,
-    schema: &'a Value,
+    sampler: &'a Sampler,
+    node: NodeId,
     path: String,
     depth: usize,
     /// Inside of an `Option` already: null is no longer among the branches.
@@ -44,24 +44,24 @@ pub(super) struct Node<'a> {
 }
 
 impl<'a> Node<'a> {
-    pub fn root(sampler: &'a Sampler<'a>, schema: &'a Value) -> Self {
+    pub fn root(sampler: &'a Sampler) -> Self {
         Self {
             sampler,
-            schema,
+            node: sampler.schema.root(),
             path: String::new(),
             depth: 0,
             present: false,
         }
     }
 
-    pub fn child(&self, name: &str, schema: &'a Value) -> Self {
+    pub fn child(&self, name: &str, node: NodeId) -> Self {
         let path = match self.path.as_str() {
             "" => name.into(),
             path => format!("{path}.{name}"),
         };
         Self {
             path,
-            schema,
+            node,
             depth: self.depth + 1,
             present: false,
             ..*self
@@ -72,44 +72,55 @@ impl<'a> Node<'a> {
         self.sampler.find(&self.path, what);
     }
 
+    fn kind_of(&self, node: NodeId) -> &'a Kind {
+        self.sampler.schema.kind(node)
+    }
+
     /// What the schema has here, once null is out of the way.
-    pub fn shape(&self) -> Shape<'a> {
+    fn not_null(&self) -> NodeId {
         self.sampler.place.replace(self.path.clone());
-        let shape = self.sampler.shape(self.schema);
-        let Shape::Union(branches) = shape else {
-            return shape;
+        let Kind::Union(branches) = self.kind_of(self.node) else {
+            return self.node;
         };
-        let all = branches.len();
-        let mut present: Vec<_> = branches
-            .into_iter()
-            .filter(|branch| !is_null(branch))
-            .collect();
-        if present.len() < all && !self.present {
+        let present = self.without_null(branches);
+        if present.len() < branches.len() && !self.present {
             self.find("may be null in the schema: make it an Option".into());
         }
-        match present.len() {
-            1 => self.sampler.shape(present.remove(0)),
-            _ => Shape::Union(present),
+        match present[..] {
+            [only] => only,
+            _ => self.node,
         }
     }
 
-    fn differs(&self, rust: &str, shape: &Shape<'_>) {
+    fn kind(&self) -> &'a Kind {
+        self.kind_of(self.not_null())
+    }
+
+    fn without_null(&self, branches: &[NodeId]) -> Vec<NodeId> {
+        let branches = branches.iter().copied();
+        branches
+            .filter(|branch| *self.kind_of(*branch) != Kind::Null)
+            .collect()
+    }
+
+    fn differs(&self, rust: &str) {
+        let node = self.not_null();
         self.find(format!(
-            "is {shape} in the schema, but {rust} in Rust: make it {}, or bring {rust} with the next version of the schema",
-            shape.rust()
+            "is {} in the schema, but {rust} in Rust: make it {}, or bring {rust} with the next version of the schema",
+            in_words(&self.sampler.schema, node),
+            rust_type(self.kind_of(node))
         ));
     }
 
-    fn expect(&self, rust: &str, fits: impl FnOnce(&Shape<'_>) -> bool) {
-        let shape = self.shape();
-        if !fits(&shape) {
-            self.differs(rust, &shape);
+    fn expect(&self, rust: &str, fits: impl FnOnce(&Kind) -> bool) {
+        if !fits(self.kind()) {
+            self.differs(rust);
         }
     }
 
     /// A compound type that the schema does not have here: there is no value to go on with.
-    pub fn stop<T>(&self, rust: &str, shape: &Shape<'_>) -> Result<T, Stop> {
-        self.differs(rust, shape);
+    pub fn stop<T>(&self, rust: &str) -> Result<T, Stop> {
+        self.differs(rust);
         Err(Stop(format!("{rust} does not fit")))
     }
 
@@ -121,21 +132,21 @@ impl<'a> Node<'a> {
         self.sampler.choose(&format!("{}{of}", self.path), 2)
     }
 
-    fn compare_fields(&self, fields: &[Field<'a>], rust: &[&str]) {
-        for field in fields.iter().filter(|field| !rust.contains(&field.name)) {
-            self.child(field.name, field.schema).find(format!(
+    fn compare_fields(&self, fields: &[Field], rust: &[&str]) {
+        for field in fields.iter().filter(|field| !rust.contains(&&*field.name)) {
+            self.child(&field.name, field.node).find(format!(
                 "is in the schema ({}), but not in Rust: add it",
-                self.sampler.shape(field.schema)
+                in_words(&self.sampler.schema, field.node)
             ));
         }
         for name in rust {
-            if !fields.iter().any(|field| field.name == *name) {
-                self.child(name, self.schema).find(
+            if !fields.iter().any(|field| *field.name == **name) {
+                self.child(name, self.node).find(
                     "is in Rust, but not in the schema: remove it, or bring it with the next version of the schema".into(),
                 );
             }
         }
-        let ours: Vec<_> = fields.iter().map(|field| field.name).collect();
+        let ours: Vec<_> = fields.iter().map(|field| &*field.name).collect();
         let in_order = rust.iter().filter(|name| ours.contains(name));
         if !in_order.eq(ours.iter().filter(|name| rust.contains(name))) {
             self.find(format!(
@@ -160,9 +171,9 @@ impl<'a> Node<'a> {
 }
 
 macro_rules! scalars {
-    ($($method:ident $rust:literal $shape:pat => $visit:ident($value:expr);)*) => {
+    ($($method:ident $rust:literal $kind:pat => $visit:ident($value:expr);)*) => {
         $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Stop> {
-            self.expect($rust, |shape| matches!(shape, $shape));
+            self.expect($rust, |kind| matches!(kind, $kind));
             visitor.$visit($value)
         })*
     };
@@ -181,10 +192,10 @@ impl<'de> Deserializer<'de> for Node<'_> {
     type Error = Stop;
 
     scalars! {
-        deserialize_i32 "i32" Shape::Int => visit_i32(7);
-        deserialize_i64 "i64" Shape::Long => visit_i64(1_700_000_000_000);
-        deserialize_f32 "f32" Shape::Float => visit_f32(1.5);
-        deserialize_f64 "f64" Shape::Double => visit_f64(1.5);
+        deserialize_i32 "i32" Kind::Int => visit_i32(7);
+        deserialize_i64 "i64" Kind::Long => visit_i64(1_700_000_000_000);
+        deserialize_f32 "f32" Kind::Float => visit_f32(1.5);
+        deserialize_f64 "f64" Kind::Double => visit_f64(1.5);
     }
 
     not_in_avro! {
@@ -200,19 +211,14 @@ impl<'de> Deserializer<'de> for Node<'_> {
     }
 
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Stop> {
-        self.expect("bool", |shape| matches!(shape, Shape::Boolean));
+        self.expect("bool", |kind| matches!(kind, Kind::Boolean));
         visitor.visit_bool(self.sampler.choose(&self.path, 2) == 1)
     }
 
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Stop> {
-        let logical = match self.shape() {
-            Shape::String(logical) => logical,
-            other => {
-                self.differs("String", &other);
-                None
-            }
-        };
-        visitor.visit_str(self.sampler.text(&self.path, logical))
+        self.expect("String", |kind| matches!(kind, Kind::String));
+        let logical = &self.sampler.schema.node(self.not_null()).logical;
+        visitor.visit_str(self.sampler.text(&self.path, logical.as_deref()))
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Stop> {
@@ -220,10 +226,13 @@ impl<'de> Deserializer<'de> for Node<'_> {
     }
 
     fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Stop> {
-        match self.shape() {
-            Shape::Fixed(size) => visitor.visit_byte_buf(vec![0xff; size]),
-            Shape::Bytes => visitor.visit_byte_buf(vec![0, 0xff, 7]),
-            other => self.stop("bytes", &other),
+        match self.kind() {
+            Kind::Fixed { size, .. }
+            | Kind::Decimal {
+                fixed: Some(size), ..
+            } => visitor.visit_byte_buf(vec![0xff; *size]),
+            Kind::Bytes | Kind::Decimal { .. } => visitor.visit_byte_buf(vec![0, 0xff, 7]),
+            _ => self.stop("bytes"),
         }
     }
 
@@ -232,8 +241,8 @@ impl<'de> Deserializer<'de> for Node<'_> {
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Stop> {
-        let nullable = match self.sampler.shape(self.schema) {
-            Shape::Union(branches) => branches.into_iter().any(is_null),
+        let nullable = match self.kind_of(self.node) {
+            Kind::Union(branches) => self.without_null(branches).len() < branches.len(),
             _ => false,
         };
         if !nullable || self.present {
@@ -267,12 +276,13 @@ impl<'de> Deserializer<'de> for Node<'_> {
         rust: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Stop> {
-        match self.shape() {
-            Shape::Record(fields) => {
-                self.compare_fields(&fields, rust);
+        match self.kind() {
+            Kind::Record { fields, .. } => {
+                self.compare_fields(fields, rust);
                 let both = fields
-                    .into_iter()
-                    .filter(|field| rust.contains(&field.name))
+                    .iter()
+                    .map(|field| (&*field.name, field.node))
+                    .filter(|(name, _)| rust.contains(name))
                     .collect::<Vec<_>>();
                 visitor.visit_map(Entries {
                     of: self,
@@ -280,7 +290,7 @@ impl<'de> Deserializer<'de> for Node<'_> {
                     value: None,
                 })
             }
-            other => self.stop("a struct", &other),
+            _ => self.stop("a struct"),
         }
     }
 
@@ -290,8 +300,10 @@ impl<'de> Deserializer<'de> for Node<'_> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Stop> {
-        match self.shape() {
-            Shape::Enum(symbols) => {
+        let schema = &self.sampler.schema;
+        match self.kind() {
+            Kind::Enum { symbols, .. } => {
+                let symbols: Vec<_> = symbols.iter().map(|symbol| &**symbol).collect();
                 self.compare_symbols(&symbols, variants);
                 let common: Vec<_> = symbols
                     .into_iter()
@@ -304,64 +316,56 @@ impl<'de> Deserializer<'de> for Node<'_> {
                 let symbol: StrDeserializer<'_, Stop> = chosen.into_deserializer();
                 visitor.visit_enum(symbol)
             }
-            Shape::Union(branches) => {
-                let names: Vec<_> = branches
-                    .iter()
-                    .map(|branch| self.sampler.branch_name(branch))
+            Kind::Union(branches) => {
+                let branches = self.without_null(branches).into_iter();
+                let branches: Vec<_> = branches
+                    .map(|branch| (branch_name(schema, branch), branch))
                     .collect();
-                let all: Vec<_> = names.iter().map(String::as_str).collect();
-                self.compare_symbols(&all, variants);
-                let common: Vec<_> = names
-                    .iter()
-                    .zip(branches)
-                    .filter(|(name, _)| variants.contains(&name.as_str()))
+                let names: Vec<_> = branches.iter().map(|(name, _)| *name).collect();
+                self.compare_symbols(&names, variants);
+                let common: Vec<_> = branches
+                    .into_iter()
+                    .filter(|(name, _)| variants.contains(name))
                     .collect();
                 if common.is_empty() {
                     return Err(Stop("no branch in common".into()));
                 }
-                let (name, schema) = common[self.sampler.choose(&self.path, common.len())];
+                let (name, branch) = common[self.sampler.choose(&self.path, common.len())];
                 visitor.visit_enum(Branch {
                     name,
-                    content: self.child(name, schema),
+                    content: self.child(name, branch),
                 })
             }
-            other => self.stop("an enum", &other),
+            _ => self.stop("an enum"),
         }
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Stop> {
-        match self.shape() {
-            Shape::Array(items) => visitor.visit_seq(Items {
+        match self.kind() {
+            Kind::Array(items) => visitor.visit_seq(Items {
                 left: 2 * self.choose_presence("[]"),
-                item: self.child("items", items),
+                item: self.child("items", *items),
             }),
-            other => self.stop("Vec", &other),
+            _ => self.stop("Vec"),
         }
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Stop> {
-        match self.shape() {
-            Shape::Map(values) => {
-                let rest = vec![
-                    Field {
-                        name: "key",
-                        schema: values,
-                    };
-                    self.choose_presence("[]")
-                ];
+        match self.kind() {
+            Kind::Map(values) => {
+                let rest = vec![("key", *values); self.choose_presence("[]")];
                 visitor.visit_map(Entries {
                     of: self,
                     rest: rest.into_iter(),
                     value: None,
                 })
             }
-            other => self.stop("a map, or a struct with #[serde(flatten)],", &other),
+            _ => self.stop("a map, or a struct with #[serde(flatten)],"),
         }
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, _: V) -> Result<V::Value, Stop> {
-        let shape = self.shape();
-        self.stop("a tuple or an array of fixed length", &shape)
+        self.stop("a tuple or an array of fixed length")
     }
 
     fn deserialize_tuple_struct<V: Visitor<'de>>(
@@ -374,7 +378,7 @@ impl<'de> Deserializer<'de> for Node<'_> {
     }
 
     fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Stop> {
-        self.expect("()", |shape| matches!(shape, Shape::Null));
+        self.expect("()", |kind| matches!(kind, Kind::Null));
         visitor.visit_unit()
     }
 
@@ -387,11 +391,7 @@ impl<'de> Deserializer<'de> for Node<'_> {
     }
 
     fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Stop> {
-        let shape = self.shape();
-        self.stop(
-            "a type that takes anything (untagged, or free-form)",
-            &shape,
-        )
+        self.stop("a type that takes anything (untagged, or free-form)")
     }
 
     fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Stop> {
@@ -401,8 +401,4 @@ impl<'de> Deserializer<'de> for Node<'_> {
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Stop> {
         visitor.visit_unit()
     }
-}
-
-fn is_null(branch: &Value) -> bool {
-    branch == "null" || branch["type"] == "null"
 }
