@@ -13,7 +13,7 @@ pub(crate) mod tagged;
 pub(crate) mod variants;
 mod writing;
 
-use std::{collections::HashMap, io::Read, marker::PhantomData, sync::RwLock};
+use std::{collections::HashMap, io::BufRead, marker::PhantomData, sync::RwLock};
 
 use kernel::Event;
 use serde_avro_fast::{
@@ -234,19 +234,20 @@ impl<E: Event> EventCodec<E> {
                 Some(_) => Err(DecodeError::NotFramed),
             };
         };
-        if let Some(reading) = self.known(schema_id) {
-            return self.read(reading, event_type, schema_id, datum).map(Some);
-        }
-        if self.variant(event_type).is_none() {
-            return Ok(None);
-        }
-        match self.learned(schema_id) {
-            Some(reading) => self.read(&reading, event_type, schema_id, datum).map(Some),
-            None => Err(DecodeError::UnknownSchema {
-                event_type: event_type.into(),
-                schema_id,
-            }),
-        }
+        let learned;
+        let reading = match self.known(schema_id) {
+            Some(reading) => reading,
+            None if self.variant(event_type).is_none() => return Ok(None),
+            None => {
+                let unknown = || DecodeError::UnknownSchema {
+                    event_type: event_type.into(),
+                    schema_id,
+                };
+                learned = self.learned(schema_id).ok_or_else(unknown)?;
+                &learned
+            }
+        };
+        self.read(reading, event_type, schema_id, datum).map(Some)
     }
 
     fn known(&self, schema_id: u32) -> Option<&Reading> {
@@ -275,17 +276,21 @@ impl<E: Event> EventCodec<E> {
                 schema_of: variant.event_type.clone(),
             });
         }
-        let Some(plan) = &reading.plan else {
-            return variant.decode_newest(datum);
+        let mut migrated = Vec::new();
+        let datum = match &reading.plan {
+            None => datum,
+            Some(plan) => {
+                migrated.reserve(datum.len() + 16);
+                let led = plan.migrate(datum, &mut migrated);
+                led.map_err(|error| DecodeError::NotMigrated {
+                    event_type: event_type.into(),
+                    schema_id,
+                    reason: error.to_string(),
+                })?;
+                &migrated
+            }
         };
-        let mut migrated = Vec::with_capacity(datum.len() + 16);
-        plan.migrate(datum, &mut migrated)
-            .map_err(|error| DecodeError::NotMigrated {
-                event_type: event_type.into(),
-                schema_id,
-                reason: error.to_string(),
-            })?;
-        variant.decode_newest(&migrated)
+        variant.decode_newest(datum)
     }
 }
 
@@ -329,12 +334,12 @@ impl Variant {
         let event = E::deserialize(Tagged {
             name: self.name,
             content: state.deserializer(),
-        })
-        .map_err(|error| malformed(error.to_string()))?;
-        // Bytes that the schema does not account for: it was written with another one.
-        match state.into_reader().bytes().next() {
-            None => Ok(event),
-            Some(_) => Err(malformed("bytes are left over".into())),
+        });
+        match event {
+            Ok(event) if matches!(state.fill_buf(), Ok([])) => Ok(event),
+            // The schema does not account for them: it was written with another one.
+            Ok(_) => Err(malformed("bytes are left over".into())),
+            Err(error) => Err(malformed(error.to_string())),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A rule that was checked, at work on one event.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     decimal::Rounding,
@@ -44,7 +44,8 @@ pub(super) enum Action {
 /// What symbols and texts become.
 #[derive(Clone, Debug)]
 pub(super) struct Becomes {
-    pub table: HashMap<Arc<str>, Arc<str>>,
+    /// Of a few symbols mostly: comparing them is faster than hashing.
+    pub table: BTreeMap<Arc<str>, Arc<str>>,
     pub otherwise: Option<Arc<str>>,
     /// Of the enum that the result is one of; otherwise it is text.
     pub enum_name: Option<Arc<str>>,

@@ -1,7 +1,7 @@
 //! A rule of type `ANNALS` against its two schemas: checked, and made into actions.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
@@ -348,7 +348,7 @@ impl<'a> Compiler<'a> {
             _ => None,
         });
         let table = symbols.iter();
-        let table: HashMap<Arc<str>, Arc<str>> = table
+        let table: BTreeMap<Arc<str>, Arc<str>> = table
             .map(|(old, new)| (old.as_str().into(), new.as_str().into()))
             .collect();
         Ok(Action::Map {

@@ -4,7 +4,7 @@
 use super::{
     binary::is_branch,
     decimal::Decimal,
-    schema::{Kind, NodeId, Schema},
+    schema::{Field, Kind, NodeId, Schema},
     value::{Record, Value},
 };
 
@@ -50,6 +50,18 @@ fn conform(schema: &Schema, node: NodeId, value: Value) -> Result<Value, Unfit> 
         ))
     };
     Ok(match (schema.kind(node), value) {
+        // Mostly a rule leaves the fields as they are: then the record is not made anew.
+        (Kind::Record { name, fields }, Value::Record(mut record))
+            if has_fields(&record, fields) =>
+        {
+            for (field, (_, value)) in fields.iter().zip(&mut record.fields) {
+                let given = std::mem::replace(value, Value::Null);
+                *value =
+                    conform(schema, field.node, given).map_err(|unfit| unfit.at(&field.name))?;
+            }
+            record.name = name.clone();
+            Value::Record(record)
+        }
         (Kind::Record { name, fields }, Value::Record(mut record)) => {
             let mut conformed = Vec::with_capacity(fields.len() + 2);
             for field in fields {
@@ -153,4 +165,10 @@ fn conform(schema: &Schema, node: NodeId, value: Value) -> Result<Value, Unfit> 
         | (Kind::String, value @ Value::String(_)) => value,
         (_, value) => return Err(unfit(&value)),
     })
+}
+
+/// Whether a record has these fields and no others, in their order.
+fn has_fields(record: &Record, fields: &[Field]) -> bool {
+    let given = record.fields.iter().map(|(name, _)| name);
+    given.eq(fields.iter().map(|field| &field.name))
 }
