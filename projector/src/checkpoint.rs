@@ -53,20 +53,20 @@ pub(crate) enum CheckpointError {
 }
 
 /// Where the edition goes on in every partition of these topics: at 0 where it has not been yet.
+///
+/// All topics come together: to who follows, one that is not there yet is one that begins later.
 pub(crate) async fn open(
     postgres: &PgPool,
     edition: &Edition,
     topics: &[Topic],
 ) -> Result<Vec<Start>, CheckpointError> {
+    let places = open_all(postgres, edition, topics).await;
+    let places = places.map_err(|source| CheckpointError::Read {
+        model: edition.model.clone(),
+        source,
+    })?;
     let mut starts = Vec::new();
-    for topic in topics {
-        let places =
-            of_topic(postgres, edition, topic)
-                .await
-                .map_err(|source| CheckpointError::Read {
-                    model: edition.model.clone(),
-                    source,
-                })?;
+    for (topic, places) in topics.iter().zip(places) {
         for (partition, topic_id, place) in places {
             if topic_id != topic.id {
                 return Err(CheckpointError::Recreated {
@@ -85,11 +85,28 @@ pub(crate) async fn open(
     Ok(starts)
 }
 
-async fn of_topic(
+/// A topic's partitions, with the topic's id that was found with each.
+type Places = Vec<(i32, Uuid, Place)>;
+
+async fn open_all(
     postgres: &PgPool,
     edition: &Edition,
+    topics: &[Topic],
+) -> Result<Vec<Places>, sqlx::Error> {
+    let mut transaction = postgres.begin().await?;
+    let mut places = Vec::new();
+    for topic in topics {
+        places.push(of_topic(&mut transaction, edition, topic).await?);
+    }
+    transaction.commit().await?;
+    Ok(places)
+}
+
+async fn of_topic(
+    transaction: &mut PgConnection,
+    edition: &Edition,
     topic: &Topic,
-) -> Result<Vec<(i32, Uuid, Place)>, sqlx::Error> {
+) -> Result<Places, sqlx::Error> {
     sqlx::query(
         "insert into annals.checkpoints
              (model, edition, topic, partition, topic_id, next_offset, term)
@@ -101,7 +118,7 @@ async fn of_topic(
     .bind(&topic.name)
     .bind(topic.id)
     .bind(topic.partitions)
-    .execute(postgres)
+    .execute(&mut *transaction)
     .await?;
     let rows: Vec<(i32, Uuid, i64, i64)> = sqlx::query_as(
         "select partition, topic_id, next_offset, term from annals.checkpoints
@@ -110,7 +127,7 @@ async fn of_topic(
     .bind(&edition.model)
     .bind(edition.number)
     .bind(&topic.name)
-    .fetch_all(postgres)
+    .fetch_all(transaction)
     .await?;
     let place = |(partition, topic_id, next_offset, term)| {
         (partition, topic_id, Place { next_offset, term })

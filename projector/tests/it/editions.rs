@@ -1,11 +1,21 @@
 //! A changed model is built anew beside the old one.
 
-use event_log::Recorded;
-use projector::{ReadModel, Tuning, model, read_side::checkpoint};
+use event_log::{
+    Recorded,
+    schemas::ContextSchemas,
+    topics::{Purpose, TopicOptions, ensure_topic},
+};
+use projector::{
+    Config, ReadModel, Tuning, model,
+    read_side::{checkpoint, migrate},
+    stream_index,
+};
+use service_kit::Readiness;
 use sqlx::PgConnection;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
-    models::{Note, Tally, written},
+    models::{Note, Tally, schemas, written},
     world::{World, until},
 };
 
@@ -111,4 +121,77 @@ async fn changed_tables_without_a_new_version_are_refused() {
     let running = world.start(vec![model::<Forgetful>()]);
     running.troubled("tally", "VERSION is still 1").await;
     running.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_looks_at_a_new_edition_sees_its_place_in_every_topic_or_in_none() {
+    const REMARK: &str =
+        r#"{"type":"record","namespace":"annals.remarks","name":"Made","fields":[]}"#;
+    let (world, _log) = World::new().await;
+    let remarks = ContextSchemas::load("remarks", [("Made.v1.avsc", REMARK)]).unwrap();
+    let topic = world.generation.events_topic("remarks");
+    let (partitions, options) = (world.generation.partitions, TopicOptions::default());
+    ensure_topic(&world.cluster, &topic, Purpose::Events, partitions, options)
+        .await
+        .unwrap();
+    migrate(&world.postgres).await.unwrap();
+    world
+        .execute(
+            "create function wait_for_the_test() returns trigger language plpgsql as $$
+             begin
+                 if new.topic like 'annals.remarks.%' then
+                     perform pg_advisory_xact_lock_shared(7);
+                 end if;
+                 return new;
+             end $$;
+             create trigger wait_for_the_test before insert on annals.checkpoints
+                 for each row execute function wait_for_the_test()",
+        )
+        .await;
+    let mut held_up = world.postgres.begin().await.unwrap();
+    sqlx::query("select pg_advisory_xact_lock(7)")
+        .execute(&mut *held_up)
+        .await
+        .unwrap();
+    let config = Config {
+        cluster: world.cluster.clone(),
+        postgres: world.postgres.clone(),
+        registry: world.registry.clone(),
+        generation: world.generation.clone(),
+        swap_unasked: false,
+        tuning: Tuning::default(),
+        instance: None,
+    };
+    let (readiness, stop) = (Readiness::new(), CancellationToken::new());
+    let contexts = vec![schemas(), remarks];
+    let run = projector::run(
+        config,
+        vec![stream_index()],
+        contexts,
+        &readiness,
+        stop.clone(),
+    );
+    let run = tokio::spawn(run);
+    let count = async |sql: &'static str| -> i64 {
+        let count = sqlx::query_scalar(sql).fetch_one(&world.postgres).await;
+        count.unwrap()
+    };
+    let places = "select count(*) from annals.checkpoints";
+    until("the second topic is waited for", async || {
+        count(
+            "select count(*) from pg_locks join pg_database on database = pg_database.oid
+             where locktype = 'advisory' and not granted and datname = current_database()",
+        )
+        .await
+            > 0
+    })
+    .await;
+    assert_eq!(count(places).await, 0);
+    held_up.rollback().await.unwrap();
+    until("the places are there", async || {
+        count(places).await == i64::from(2 * partitions)
+    })
+    .await;
+    stop.cancel();
+    run.await.unwrap().unwrap();
 }
