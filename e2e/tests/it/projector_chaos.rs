@@ -12,8 +12,8 @@ async fn read_models_equal_a_fold_of_the_log_whatever_breaks() {
         duration: Duration::ZERO,
         workers: 2,
         clients: 6,
-        // `following` has them, with each fault of theirs.
-        followers: 0,
+        // One over server-sent events, one by long-polls.
+        followers: 2,
     };
     let report = run(&plan).await.unwrap();
     assert!(report.events > 0);
