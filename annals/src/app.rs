@@ -12,6 +12,7 @@ use crate::{
     quarantine::{self, QuarantineVerb, QuarantineVerbError},
     replay::{self, ReplayError, ReplayVerb},
     roles::{self, RoleError},
+    running,
     schema::{self, SchemaError, SchemaVerb},
     settings::{Settings, SettingsError},
     shards::{self, ShardsArgs, ShardsError},
@@ -171,6 +172,12 @@ impl App {
             migration,
         } = self;
         let mut settings = Settings::load(cli.config.as_deref())?;
+        if !matches!(
+            cli.verb,
+            Verb::Up { .. } | Verb::Demo(_) | Verb::Down { .. }
+        ) {
+            running::join(&mut settings);
+        }
         match cli.verb {
             Verb::Token(args) => {
                 println(&token::issue(&settings.dev_key()?, args));

@@ -16,6 +16,7 @@ pub mod query;
 pub mod read_model;
 mod replay;
 mod roles;
+mod running;
 mod schema;
 mod settings;
 mod shards;

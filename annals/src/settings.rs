@@ -191,7 +191,9 @@ impl Default for RegistrySettings {
 pub enum SettingsError {
     #[error(transparent)]
     Config(#[from] ConfigError),
-    #[error("no {what} is configured: set {variable}, or start everything with `annals up`")]
+    #[error(
+        "no {what} is configured: set {variable}, or start everything with `annals up` in this folder"
+    )]
     Missing {
         what: &'static str,
         variable: &'static str,

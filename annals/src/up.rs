@@ -1,6 +1,6 @@
 //! `annals up`: the development stack and every role, in one process.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use dev_stack::{DevStack, Options, Progress, Source, StackError};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -13,6 +13,7 @@ use crate::{
     context::Context,
     demo::{Demo, DemoError},
     roles::{self, Role, RoleError},
+    running,
     schema::{self, Registry},
     settings::{Settings, SettingsError},
 };
@@ -34,6 +35,12 @@ pub(crate) enum UpError {
     NotReady { role: &'static str, reason: String },
     #[error("failed to have the newest versions written")]
     Activate(#[from] ActivateError),
+    #[error("failed to note in {data} where the servers are")]
+    Note {
+        data: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("the demo story failed: {0}")]
     Demo(DemoError),
 }
@@ -140,6 +147,12 @@ async fn serve(
         );
         eprintln!("ready after {:.1} s", began.elapsed().as_secs_f64());
         let addresses = addresses(&settings, &demo);
+        let noted = running::note(&settings).map_err(|source| UpError::Note {
+            data: settings.data.clone(),
+            source,
+        });
+        // Until everything ends.
+        let _noted = noted?;
         if let Some(story) = plan.story {
             story(demo).await.map_err(UpError::Demo)?;
         }

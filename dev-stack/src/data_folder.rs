@@ -7,6 +7,7 @@
 //!               postgres/  data, or a link to it
 //!               logs/
 //! ```
+//! `annals up` adds the development key, and `running.json` with the servers' addresses while it runs.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Write};
@@ -67,6 +68,12 @@ pub fn wipe(path: &Path) -> Result<(), StackError> {
     let (path, _lock) = take(path)?;
     postgres::wipe(&path.join("postgres"))?;
     fs::remove_dir_all(&path).map_err(failed_to("remove", &path))
+}
+
+/// Whether a stack runs on this folder now.
+pub fn is_in_use(path: &Path) -> bool {
+    let lock = File::open(path.join("lock"));
+    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 /// The lock goes with the process, however it ends.
@@ -157,7 +164,9 @@ mod tests {
     #[test]
     fn folder_in_use_is_refused_by_the_process_that_uses_it() {
         let dir = folder();
+        assert!(!is_in_use(dir.path()));
         let first = DataFolder::open(dir.path()).unwrap();
+        assert!(is_in_use(dir.path()));
         let refusal = DataFolder::open(dir.path()).unwrap_err();
         assert!(
             matches!(&refusal, StackError::InUse { pid, .. } if *pid == std::process::id().to_string()),
@@ -165,6 +174,7 @@ mod tests {
         );
         assert!(matches!(wipe(dir.path()), Err(StackError::InUse { .. })));
         drop(first);
+        assert!(!is_in_use(dir.path()));
         DataFolder::open(dir.path()).unwrap();
     }
 

@@ -21,7 +21,7 @@ mod stack;
 
 pub use cargo::forget_package;
 pub use cluster::{ClusterOptions, KafkaCluster};
-pub use data_folder::wipe;
+pub use data_folder::{is_in_use, wipe};
 pub use error::StackError;
 pub use server::Server;
 pub use shared::{new_temporary_folder, shared};

@@ -88,7 +88,13 @@ async fn nothing_is_left_behind_by_ctrl_c_or_a_kill() {
     let token = place.run(&["token", "--user", "polly", "--role", "worker"]);
     let [commands, queries, ..] = place.addresses;
     let polly = User::new(commands, queries, token.await.trim());
-    polly.create_task(title).send().await.succeeded();
+    let created = polly.create_task(title).send().await.succeeded();
+    // Who works beside it finds its servers.
+    let stream = format!("task/{}", created.id());
+    let shown = place.run(&["replay", "show", &stream]).await;
+    assert!(shown.contains("TaskCreated"), "{shown}");
+    let status = place.run(&["schema", "status"]).await;
+    assert!(status.contains("TaskCreated"), "{status}");
     let second = place.start(&["up"]);
     assert!(!second.ended().await.success());
     let said = second.stderr();
@@ -110,6 +116,9 @@ async fn nothing_is_left_behind_by_ctrl_c_or_a_kill() {
     let family = family_of(up.pid());
     up.kill().await;
     until_gone(&family).await;
+    let show = place.start(&["replay", "show", &stream]);
+    assert!(!show.ended().await.success());
+    assert!(show.stderr().contains("no Kafka is configured"));
 
     // A kill leaves data that can be used and forgotten.
     let up = place.up().await;
