@@ -39,7 +39,7 @@ use writing::Older;
 #[derive(Debug)]
 pub struct EventCodec<E> {
     variants: Vec<Variant>,
-    /// In the order of the ids: there are so few that searching is faster than hashing.
+    /// So few that it is faster to look through them than to search or hash.
     by_schema_id: Vec<(u32, Reading)>,
     /// Versions that came later than this binary.
     learned: RwLock<HashMap<u32, Reading>>,
@@ -164,7 +164,6 @@ impl<E: Event> EventCodec<E> {
         for (index, variant) in variants.iter().enumerate() {
             by_schema_id.extend(variant.versions.readings(&variant.event_type, index)?);
         }
-        by_schema_id.sort_by_key(|(schema_id, _)| *schema_id);
         Ok(Self {
             variants,
             by_schema_id,
@@ -251,10 +250,9 @@ impl<E: Event> EventCodec<E> {
     }
 
     fn known(&self, schema_id: u32) -> Option<&Reading> {
-        let found = self
-            .by_schema_id
-            .binary_search_by_key(&schema_id, |(id, _)| *id);
-        Some(&self.by_schema_id[found.ok()?].1)
+        let mut known = self.by_schema_id.iter();
+        let (_, reading) = known.find(|(id, _)| *id == schema_id)?;
+        Some(reading)
     }
 
     fn variant(&self, event_type: &str) -> Option<usize> {
