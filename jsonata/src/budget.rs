@@ -7,7 +7,8 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// Nodes that are evaluated, values that are looked at, and 64 bytes of text that are read.
 pub const MOST_STEPS: u64 = 1_000_000;
-/// All values that one evaluation makes, whether it still has them or not.
+/// All values that one evaluation makes, whether it still has them or not; variables while they are
+/// there.
 pub const MOST_BYTES: usize = 32 << 20;
 /// Evaluations within each other: a call takes two to four.
 pub const DEEPEST: usize = 200;
@@ -74,6 +75,11 @@ impl Budget {
     pub fn bytes(&mut self, bytes: usize) -> Result<(), Bound> {
         self.bytes = self.bytes.checked_sub(bytes).ok_or(Bound::Bytes)?;
         Ok(())
+    }
+
+    /// What is gone for certain.
+    pub fn give_back(&mut self, bytes: usize) {
+        self.bytes += bytes;
     }
 
     /// A text is read.

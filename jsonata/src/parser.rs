@@ -187,6 +187,7 @@ impl Parser<'_> {
             "**" => self.built(Kind::Descendants),
             "%" => {
                 let slot = self.slots.open();
+                let slot = slot.map_err(|reason| self.error(reason))?;
                 self.built(Kind::Parent(slot))
             }
             "-" => self.negation(),

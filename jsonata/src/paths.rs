@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use crate::ast::{Kind, Name, Node, Path, Slot, Stage};
 
+const MOST_PARENTS: usize = 64;
+
 /// One for each `%`: how many levels up it still has to look, and the label of its value.
 #[derive(Default)]
 pub(crate) struct Slots {
@@ -12,10 +14,15 @@ pub(crate) struct Slots {
 }
 
 impl Slots {
-    pub fn open(&mut self) -> Slot {
+    /// # Errors
+    /// There are too many: each of them may look through all of a path.
+    pub fn open(&mut self) -> Result<Slot, String> {
+        if self.levels.len() == MOST_PARENTS {
+            return Err(format!("it has more than {MOST_PARENTS} `%`"));
+        }
         self.levels.push(1);
         self.labels.push(self.labels.len());
-        self.levels.len() - 1
+        Ok(self.levels.len() - 1)
     }
 
     pub fn level(&self, slot: Slot) -> i32 {
@@ -86,35 +93,38 @@ impl Slots {
 
     /// `left.right`
     pub fn join(&mut self, left: Node, right: Node) -> Result<Node, String> {
-        let Kind::Path(path) = right.kind else {
-            let mut step = right;
-            let filters = std::mem::take(&mut step.predicates);
-            let filters = filters.into_iter().map(Stage::Filter);
-            step.stages.splice(0..0, filters);
-            return self.append(left, step);
+        let steps = match right.kind {
+            Kind::Path(path) => path,
+            _ => {
+                let mut step = right;
+                let filters = std::mem::take(&mut step.predicates);
+                let filters = filters.into_iter().map(Stage::Filter);
+                step.stages.splice(0..0, filters);
+                return self.append(left, step);
+            }
         };
-        let mut node = as_path(left, self);
-        if let Kind::Path(left) = &mut node.kind {
-            left.keep_singleton |= path.keep_singleton;
-            left.steps.extend(path.steps);
-        }
-        self.finished(node)
+        self.extended(left, steps)
     }
 
     /// One more step.
     pub fn append(&mut self, left: Node, step: Node) -> Result<Node, String> {
-        let mut node = as_path(left, self);
-        if let Kind::Path(path) = &mut node.kind {
-            path.steps.push(step);
-        }
-        self.finished(node)
+        let one = Path {
+            keep_singleton: false,
+            steps: vec![step],
+        };
+        self.extended(left, one)
     }
 
-    fn finished(&mut self, mut node: Node) -> Result<Node, String> {
+    fn extended(&mut self, left: Node, right: Path) -> Result<Node, String> {
+        let mut node = as_path(left, self);
         let Kind::Path(path) = &mut node.kind else {
             return Ok(node);
         };
-        for step in &mut path.steps {
+        // Of a long path only what is new is looked at again, and its first step.
+        let new = path.steps.len().saturating_sub(1);
+        path.keep_singleton |= right.keep_singleton;
+        path.steps.extend(right.steps);
+        for step in &mut path.steps[new..] {
             match &step.kind {
                 Kind::Text(name) => step.kind = Kind::Name(Arc::clone(name)),
                 Kind::Number(_) | Kind::Bool(_) | Kind::Null => {
@@ -123,6 +133,7 @@ impl Slots {
                 _ => {}
             }
             path.keep_singleton |= step.keep_array;
+            node.height = node.height.max(step.height + 1);
         }
         let last = path.steps.len() - 1;
         for end in [0, last] {
@@ -130,8 +141,6 @@ impl Slots {
                 path.steps[end].cons_array = true;
             }
         }
-        let highest = path.steps.iter().map(|step| step.height).max();
-        node.height = node.height.max(highest.unwrap_or(0) + 1);
         let unresolved = self.resolve(path)?;
         node.seeking.extend(unresolved);
         Ok(node)

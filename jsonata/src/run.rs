@@ -30,6 +30,9 @@ struct Variables {
 const ITEM_BYTES: usize = 32;
 const FIELD_BYTES: usize = 96;
 const HEADER_BYTES: usize = 64;
+/// With room for four variables, which the first of them takes.
+const FRAME_BYTES: usize = 192;
+const VARIABLE_BYTES: usize = 64;
 
 impl From<Bound> for Failure {
     fn from(bound: Bound) -> Self {
@@ -180,7 +183,7 @@ impl Run<'_> {
 /// Variables.
 impl Run<'_> {
     pub fn frame(&mut self, outer: Frame) -> Evaluated<Frame> {
-        self.budget.bytes(HEADER_BYTES)?;
+        self.budget.bytes(FRAME_BYTES)?;
         self.frames.push(Variables {
             outer: Some(outer),
             bound: Vec::new(),
@@ -189,12 +192,14 @@ impl Run<'_> {
     }
 
     pub fn bind(&mut self, frame: Frame, name: &Name, value: Value) -> Evaluated<()> {
-        self.budget.bytes(ITEM_BYTES * 2)?;
         let bound = &mut self.frames[frame].bound;
         self.budget.steps(bound.len() as u64 / 8)?;
         match bound.iter_mut().find(|(known, _)| known == name) {
             Some((_, old)) => *old = value,
-            None => bound.push((name.clone(), value)),
+            None => {
+                self.budget.bytes(VARIABLE_BYTES)?;
+                bound.push((name.clone(), value));
+            }
         }
         Ok(())
     }
@@ -219,7 +224,10 @@ impl Run<'_> {
         let (frames, keepers) = (self.frames.len(), self.keepers);
         let result = work(self);
         if self.keepers == keepers {
-            self.frames.truncate(frames);
+            for gone in self.frames.drain(frames..) {
+                let bytes = FRAME_BYTES + VARIABLE_BYTES * gone.bound.len();
+                self.budget.give_back(bytes);
+            }
         }
         result
     }

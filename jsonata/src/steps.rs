@@ -11,10 +11,21 @@ use crate::{
 impl Run<'_> {
     pub fn path(&mut self, node: &Node, path: &Path, input: &Value, frame: Frame) -> Evaluated {
         let first = &path.steps[0];
+        if let (Kind::Name(name), [only]) = (&first.kind, path.steps.as_slice())
+            && !matches!(input, Value::Array(_))
+            && is_plain(only)
+            && !path.keep_singleton
+            && node.group.is_none()
+        {
+            // What most paths are, and comes to the same.
+            return self.look_up(input, name);
+        }
         let absolute = matches!(first.kind, Kind::Variable(_));
-        let mut inputs: Value = match input {
-            Value::Array(_) if !absolute => input.clone(),
-            other => self.array(vec![other.clone()])?,
+        let mut inputs = match input {
+            Value::Array(_) if absolute => self.array(vec![input.clone()])?,
+            Value::Array(_) => input.clone(),
+            other if first.cons_array => self.array(vec![other.clone()])?,
+            other => other.clone(),
         };
         let mut result = Value::Undefined;
         let mut tuples: Option<Vec<Tuple>> = None;
@@ -35,9 +46,6 @@ impl Run<'_> {
             }
             if result.is_undefined() {
                 break;
-            }
-            if !matches!(result, Value::Array(_)) {
-                result = self.array(vec![result])?;
             }
             inputs = result.clone();
         }
@@ -324,6 +332,11 @@ impl Run<'_> {
         let found = self.sequence(items)?;
         self.unwrapped(found, false)
     }
+}
+
+/// Without filters, and without anything that is bound.
+fn is_plain(step: &Node) -> bool {
+    step.stages.is_empty() && step.predicates.is_empty() && !step.tuple && !step.keep_array
 }
 
 /// The place in an array of that length; negative ones count from its end.
