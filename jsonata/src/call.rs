@@ -263,14 +263,14 @@ impl Run<'_> {
             let Value::Object(found) = object else {
                 continue;
             };
-            self.field()?;
+            self.field("")?;
             let update = self.evaluate(&transform.update, object, frame)?;
             let mut fields = self.fields_of(found)?;
             match &update {
                 Value::Undefined => {}
                 Value::Object(update) => {
                     for (name, value) in &update.fields {
-                        self.field()?;
+                        self.field(name)?;
                         fields.insert(name.clone(), value.clone());
                     }
                 }
@@ -281,7 +281,8 @@ impl Run<'_> {
                 for name in delete.items() {
                     match name {
                         Value::Text(name) => {
-                            self.budget.steps(1 + fields.len() as u64 / 8)?;
+                            self.budget.read(name.len())?;
+                            self.budget.steps(fields.len() as u64 / 8)?;
                             fields.shift_remove(name);
                         }
                         Value::Undefined => {}
@@ -296,8 +297,8 @@ impl Run<'_> {
     }
 
     fn fields_of(&mut self, object: &Object) -> Evaluated<Fields> {
-        for _ in 0..object.fields.len() {
-            self.field()?;
+        for name in object.fields.keys() {
+            self.field(name)?;
         }
         Ok(object.fields.clone())
     }
@@ -319,7 +320,7 @@ impl Run<'_> {
             Value::Object(object) => {
                 let mut fields = Fields::with_capacity(object.fields.len());
                 for (name, value) in &object.fields {
-                    self.field()?;
+                    self.field(name)?;
                     fields.insert(name.clone(), self.copied(value)?);
                 }
                 self.object(fields)
@@ -357,7 +358,7 @@ impl Run<'_> {
                 };
                 let mut fields = Fields::with_capacity(now.fields.len());
                 for (name, value) in &now.fields {
-                    self.field()?;
+                    self.field(name)?;
                     fields.insert(name.clone(), self.rebuilt(value, changed, level + 1)?);
                 }
                 self.object(fields)

@@ -13,6 +13,7 @@ impl Run<'_> {
     pub fn look_up(&mut self, input: &Value, name: &str) -> Evaluated {
         match input {
             Value::Object(object) => {
+                self.budget.steps(name.len() as u64 / 64)?;
                 let found = object.fields.get(name);
                 Ok(found.cloned().unwrap_or(Value::Undefined))
             }

@@ -45,7 +45,7 @@ impl Run<'_> {
                         return Err(self.failed(format!("a key is no string, but {what}")));
                     }
                 };
-                self.field()?;
+                self.field(&key)?;
                 match groups.entry(key) {
                     Entry::Vacant(entry) => {
                         let gathered = match tuples {
@@ -61,7 +61,7 @@ impl Run<'_> {
                         let (of, gathered) = entry.get_mut();
                         if *of != pair {
                             let key = entry.key();
-                            return Err(self.failed(format!("two keys are \"{key}\"")));
+                            return Err(self.failed(format!("two keys are \"{key:.100}\"")));
                         }
                         match (gathered, tuples) {
                             (Gathered::Tuples(gathered), Some(tuples)) => {
@@ -92,7 +92,7 @@ impl Run<'_> {
             };
             let value = self.plain(value)?;
             if !value.is_undefined() {
-                self.field()?;
+                self.field(&key)?;
                 fields.insert(key, value);
             }
         }

@@ -166,7 +166,7 @@ impl Run<'_> {
             Data::Object(object) => self.within(|run| {
                 let mut fields = Fields::with_capacity(object.len());
                 for (name, value) in object {
-                    run.field()?;
+                    run.field(name)?;
                     run.letters(name.len())?;
                     fields.insert(name.as_str().into(), run.taken(value)?);
                 }
@@ -197,7 +197,7 @@ impl Run<'_> {
             Value::Object(object) => {
                 let mut fields = Vec::new();
                 for (name, value) in &object.fields {
-                    self.field()?;
+                    self.field(name)?;
                     self.letters(name.len())?;
                     if let Some(value) = self.given(value)? {
                         fields.push((name.to_string(), value));

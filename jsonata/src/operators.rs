@@ -130,6 +130,7 @@ impl Run<'_> {
                     return Ok(false);
                 }
                 for (name, left) in &left.fields {
+                    self.budget.steps(name.len() as u64 / 64)?;
                     match right.fields.get(name) {
                         Some(right) if self.equal(left, right)? => {}
                         _ => return Ok(false),

@@ -33,14 +33,14 @@ impl Pattern {
             match regex {
                 Ok(regex) => return Ok(Self { regex, weight }),
                 Err(regex::Error::CompiledTooBig(_)) => {
-                    refused = format!("the regular expression /{pattern}/ is too large");
+                    refused = format!("the regular expression /{pattern:.100}/ is too large");
                 }
                 Err(error) => {
                     let last = error.to_string();
                     let reason = last.lines().last().unwrap_or_default();
                     let reason = reason.trim_start_matches("error: ");
                     return Err(format!(
-                        "the regular expression /{pattern}/ is refused: {reason} (it has to run in linear time)"
+                        "the regular expression /{pattern:.100}/ is refused: {reason} (it has to run in linear time)"
                     ));
                 }
             }

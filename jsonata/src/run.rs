@@ -29,6 +29,8 @@ struct Variables {
 
 const ITEM_BYTES: usize = 32;
 const FIELD_BYTES: usize = 96;
+/// Characters of an error: what an expression says may be long.
+const LONGEST_REASON: usize = 1_000;
 const HEADER_BYTES: usize = 64;
 /// With room for four variables, which the first of them takes.
 const FRAME_BYTES: usize = 192;
@@ -58,7 +60,11 @@ impl<'a> Run<'a> {
 /// Making values.
 impl Run<'_> {
     pub fn failed(&self, reason: impl Into<String>) -> Failure {
-        Failure::Failed(reason.into())
+        let mut reason = reason.into();
+        if let Some((end, _)) = reason.char_indices().nth(LONGEST_REASON) {
+            reason.truncate(end);
+        }
+        Failure::Failed(reason)
     }
 
     /// Before it is pushed.
@@ -115,9 +121,9 @@ impl Run<'_> {
         Ok(Value::Tuples(Rc::new(Tuples { tuples, depth })))
     }
 
-    /// Before it is inserted.
-    pub fn field(&mut self) -> Result<(), Bound> {
-        self.budget.steps(1)?;
+    /// Before it is inserted, for which its name is read.
+    pub fn field(&mut self, name: &str) -> Result<(), Bound> {
+        self.budget.read(name.len())?;
         self.budget.bytes(FIELD_BYTES)
     }
 
@@ -128,9 +134,10 @@ impl Run<'_> {
         Ok(Value::Object(Rc::new(Object { fields, depth })))
     }
 
-    /// Before a text of that length is made.
+    /// Before a text of that length is made, which is there twice while it is made.
     pub fn letters(&mut self, bytes: usize) -> Result<(), Bound> {
-        self.budget.bytes(bytes.saturating_add(ITEM_BYTES))?;
+        let twice = bytes.saturating_mul(2).saturating_add(ITEM_BYTES);
+        self.budget.bytes(twice)?;
         self.budget.read(bytes)
     }
 

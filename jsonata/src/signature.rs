@@ -99,8 +99,9 @@ impl Signature {
 
     /// The arguments as the function takes them.
     pub fn fit(&self, run: &mut Run, arguments: Vec<Value>, context: &Value) -> Fitted {
+        let tries = (1 + arguments.len() as u64).pow(2) / 16;
         run.budget
-            .steps((self.parameters.len() * (1 + arguments.len())) as u64)?;
+            .steps((1 + tries) * self.parameters.len() as u64)?;
         let counts = self.counts(&arguments);
         let Some(counts) = counts else {
             let at = 1 + self.first_wrong(&arguments);

@@ -52,7 +52,10 @@ fn distinct(run: &mut Run<'_>, arguments: &[Value], _: &Value) -> Evaluated {
     for item in &array.items {
         let mut known = false;
         for other in &kept {
-            known = known || run.equal(item, other)?;
+            if run.equal(item, other)? {
+                known = true;
+                break;
+            }
         }
         if !known {
             run.item()?;

@@ -114,7 +114,7 @@ fn sift(run: &mut Run<'_>, arguments: &[Value], _: &Value) -> Evaluated {
     for (name, value) in &object.fields {
         let verdict = apply(run, function, &[value, &Value::Text(name.clone()), whole])?;
         if run.truth(&verdict)? {
-            run.field()?;
+            run.field(name)?;
             kept.insert(name.clone(), value.clone());
         }
     }

@@ -59,8 +59,8 @@ pub(crate) fn next_match(
     };
     let mut fields = Fields::new();
     let (start, end) = (found.whole.start, found.whole.end);
-    for _ in 0..5 {
-        run.field()?;
+    for name in ["match", "start", "end", "groups", "next"] {
+        run.field(name)?;
     }
     fields.insert("match".into(), run.text(&text[start..end])?);
     run.budget.read(end)?;
@@ -110,8 +110,8 @@ fn find_all(run: &mut Run<'_>, arguments: &[Value], _: &Value) -> Evaluated {
         counted = found.whole.start;
         from = found.whole.end;
         let mut fields = Fields::new();
-        for _ in 0..3 {
-            run.field()?;
+        for name in ["match", "index", "groups"] {
+            run.field(name)?;
         }
         fields.insert("match".into(), run.text(&text[found.whole.clone()])?);
         fields.insert("index".into(), Value::Number(index));

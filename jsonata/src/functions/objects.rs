@@ -23,7 +23,7 @@ fn keys(run: &mut Run<'_>, arguments: &[Value], _: &Value) -> Evaluated {
                 .iter()
                 .try_for_each(|item| gather(run, item, into)),
             Value::Object(object) => object.fields.keys().try_for_each(|name| {
-                run.field()?;
+                run.field(name)?;
                 into.insert(name.clone(), Value::Null);
                 Ok(())
             }),
@@ -53,7 +53,7 @@ fn spread(run: &mut Run<'_>, arguments: &[Value], _: &Value) -> Evaluated {
                 .try_for_each(|item| spread_into(run, item, into)),
             Value::Object(object) => object.fields.iter().try_for_each(|(name, value)| {
                 run.item()?;
-                run.field()?;
+                run.field(name)?;
                 let fields = [(name.clone(), value.clone())];
                 into.push(run.object(fields.into_iter().collect())?);
                 Ok(())
@@ -83,7 +83,7 @@ fn merge(run: &mut Run<'_>, arguments: &[Value], _: &Value) -> Evaluated {
     for item in value.items() {
         if let Value::Object(object) = item {
             for (name, value) in &object.fields {
-                run.field()?;
+                run.field(name)?;
                 merged.insert(name.clone(), value.clone());
             }
         }

@@ -66,7 +66,7 @@ pub(super) fn write(
         Value::Bool(bool) => into.push_str(if *bool { "true" } else { "false" }),
         Value::Number(number) => into.push_str(&number::text(number::rounded(*number))),
         Value::Text(text) => {
-            run.letters(text.len() * 6)?;
+            run.letters(quoted(text))?;
             quote(text, into);
         }
         Value::Native(_) | Value::Function(_) => into.push_str("\"\""),
@@ -96,7 +96,7 @@ pub(super) fn write(
         Value::Object(object) => {
             for (name, value) in &object.fields {
                 begin(run, into)?;
-                run.letters(name.len() * 6)?;
+                run.letters(quoted(name))?;
                 quote(name, into);
                 into.push_str(if level.is_some() { ": " } else { ":" });
                 write(run, value, inner, into)?;
@@ -110,6 +110,14 @@ pub(super) fn write(
     into.push(close);
     run.letters(2 + level.unwrap_or(0) * 2)?;
     Ok(())
+}
+
+/// At most so many bytes.
+fn quoted(text: &str) -> usize {
+    let escaped = text
+        .bytes()
+        .filter(|byte| *byte < b' ' || b"\"\\".contains(byte));
+    2 + text.len() + 5 * escaped.count()
 }
 
 fn quote(text: &str, into: &mut String) {
@@ -236,12 +244,17 @@ fn pad(run: &mut Run<'_>, arguments: &[Value], _: &Value) -> Evaluated {
     run.letters(text.len())?;
     let missing = (width.abs().trunc() as usize).saturating_sub(text.chars().count());
     let widest = fill.chars().map(char::len_utf8).max().unwrap_or(1);
-    run.letters(missing.saturating_mul(widest))?;
-    let padding: String = fill.chars().cycle().take(missing).collect();
-    let padded = match width > 0.0 {
-        true => format!("{text}{padding}"),
-        false => format!("{padding}{text}"),
-    };
+    let length = missing.saturating_mul(widest);
+    run.letters(length)?;
+    let mut padded = String::with_capacity(text.len() + length);
+    let padding = fill.chars().cycle().take(missing);
+    if width > 0.0 {
+        padded.push_str(text);
+        padded.extend(padding);
+    } else {
+        padded.extend(padding);
+        padded.push_str(text);
+    }
     Ok(Value::Text(padded.into()))
 }
 
@@ -335,12 +348,9 @@ fn decode_url(run: &mut Run<'_>, arguments: &[Value], _: &Value) -> Evaluated {
     }
 }
 
-/// What an expression says may be long.
-const LONGEST_MESSAGE: usize = 1_000;
-
 fn said(arguments: &[Value], index: usize, otherwise: &str) -> String {
     let message = text_of(arguments, index).map_or(otherwise, |text| &**text);
-    message.chars().take(LONGEST_MESSAGE).collect()
+    message.chars().take(1_000).collect()
 }
 
 fn error(run: &mut Run<'_>, arguments: &[Value], _: &Value) -> Evaluated {

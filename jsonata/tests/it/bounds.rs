@@ -53,7 +53,6 @@ fn goes_off(expression: &str) -> (String, u64) {
     let line = |start: &str| said.lines().find_map(|line| line.strip_prefix(start));
     assert!(child.status.success(), "{expression:.200}: {child:?}");
     let memory = line("VmHWM:").unwrap().trim().trim_end_matches(" kB");
-    println!("{memory} kB: {expression:.60}");
     (
         line("result: ").unwrap().to_owned(),
         memory.parse().unwrap(),
@@ -155,6 +154,41 @@ fn what_doubles_ends_in_memory() {
             "$reduce([1..200000], function($f, $i) { function($x) { $f($i) } }, 1)",
         ],
     );
+}
+
+#[test]
+fn what_just_fits_takes_no_more_than_it_may() {
+    for large in [
+        "$length($pad('', 15000000, 'x'))",
+        "$pad(name, -15000000, 'xy')",
+        "$length($uppercase($pad('', 2500000, 'ΐ')))",
+        "$length($string([$pad('', 2500000, '\n')]))",
+        "$length($base64encode($pad('', 7000000, 'x')))",
+        "$count([1..990000])",
+        "$count($split($pad('', 300000, 'x'), ''))",
+        "$count($sort([1..20000], function($a, $b) { $a < $b }))",
+        "$count($keys([1..60000]{ $string($): $ }))",
+        "[1..200000]",
+        "($x := $pad('', 5000000, 'x'); $x & $x)",
+        "$length($join([1..100000].$string(), ', '))",
+    ] {
+        let (result, memory) = goes_off(large);
+        assert!(memory < MOST_KB, "{large}: {result}, {memory} kB");
+    }
+}
+
+#[test]
+fn long_names_and_many_arguments_are_paid_for() {
+    let many = "1,".repeat(20_000);
+    let bombs = [
+        "($x := $pad('', 8000000, 'x'); [1..100000]{ $x: 1 })".to_owned(),
+        "($x := $pad('', 8000000, 'x'); $o := { $x: 1 }; [1..100000].$lookup($o, $x))".to_owned(),
+        "($x := $pad('', 8000000, 'x'); $o := { $x: 1 }; [1..100000].($o = $o))".to_owned(),
+        format!("[1..100000].$zip({many}1)"),
+        format!("($f := function($x) <x+> {{ $x }}; [1..100000].$f({many}1))"),
+    ];
+    let bombs: Vec<&str> = bombs.iter().map(String::as_str).collect();
+    reaches(Bound::Steps, &bombs);
 }
 
 #[test]
