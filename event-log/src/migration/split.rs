@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use regex::{Regex, RegexBuilder};
+use regex::{Captures, Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -145,10 +145,10 @@ impl Splitter {
         };
         let captures = self.pattern.captures(&text);
         // A match that leaves nothing for the whole is none.
-        let captures = captures.filter(|captures| captures.name(&self.whole).is_some());
+        let captures = captures.filter(|captures| self.group(captures, &self.whole).is_some());
         // What `join` would give is the template if there is another part, or else the whole.
         let kept = captures.as_ref().is_none_or(|captures| {
-            let group = |part: &Arc<str>| captures.name(part).map(|found| found.as_str());
+            let group = |part: &Arc<str>| self.group(captures, part);
             match self.any_other(|part| group(part).is_some()) {
                 true => self.gives(&text, group),
                 false => group(&self.whole) == Some(&*text),
@@ -201,6 +201,12 @@ impl Splitter {
             _ => part(&self.whole).map_or(Value::Null, Value::text),
         };
         record.set(&self.field, joined);
+    }
+
+    /// By the group's index, since the captures would hash its name.
+    fn group<'t>(&self, captures: &Captures<'t>, part: &Arc<str>) -> Option<&'t str> {
+        let (index, _) = self.parts.iter().find(|(_, name)| name == part)?;
+        captures.get(*index).map(|found| found.as_str())
     }
 
     /// Whether there is a part besides the one that takes the whole.
