@@ -443,6 +443,22 @@ fn a_union_of_several_is_an_enum_of_its_branches() {
 }
 
 #[test]
+fn types_of_one_name_in_two_namespaces_are_two() {
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Quote {
+        text: String,
+    }
+    events!(Tasks { Priced { price: Price, quoted: Quote, paid: Price } });
+    let fields = r#"{"name":"price","type":{"type":"record","name":"Price","fields":[
+            {"name":"amount","type":{"type":"string","logicalType":"decimal"}},
+            {"name":"currency","type":"string"}]}},
+        {"name":"quoted","type":{"type":"record","namespace":"annals.quotes","name":"Price",
+            "fields":[{"name":"text","type":"string"}]}},
+        {"name":"paid","type":"Price"}"#;
+    assert_eq!(drift::<Tasks>("Priced", fields), Vec::<String>::new());
+}
+
+#[test]
 fn a_schema_that_contains_itself_comes_to_an_end() {
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     struct Tree {
