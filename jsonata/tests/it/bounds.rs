@@ -25,9 +25,7 @@ fn child() {
     } else {
         let expression = Expression::parse(&text).unwrap();
         let event = Data::Object(vec![("name".into(), Data::Text("Ada".into()))]);
-        let (first, spent) = expression.measure(&event);
-        assert_eq!(expression.measure(&event), (first.clone(), spent));
-        match first {
+        match expression.evaluate(&event) {
             Ok(_) => println!("\nresult: ok"),
             Err(failure) => println!("\nresult: {failure}"),
         }
@@ -97,6 +95,21 @@ fn loops_end_after_so_many_steps() {
             "$reduce([1..1000000], function($a, $b) { $a + $b })",
         ],
     );
+}
+
+#[test]
+fn a_bound_is_reached_at_the_same_place_each_time() {
+    for bomb in [
+        "$map([1..9999], function($a) { $map([1..9999], function($b) { $a * $b }) })",
+        "$reduce([1..60], function($a, $b) { $a & $a }, 'x')",
+        "($f := function($n) { 1 + $f($n + 1) }; $f(0))",
+        "[1..200000]{ $string($): $ }",
+    ] {
+        let expression = Expression::parse(bomb).unwrap();
+        let once = expression.measure(&Data::Null);
+        assert!(once.0.is_err(), "{bomb}");
+        assert_eq!(expression.measure(&Data::Null), once, "{bomb}");
+    }
 }
 
 #[test]
