@@ -7,8 +7,9 @@ use std::{
 };
 
 use dev_stack::new_temporary_folder;
-use e2e::{Process, User, annals, eventually, family_of, free_port, is_running};
+use e2e::{Process, Release, User, eventually, family_of, free_port, is_running};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
 
 /// A folder in which `annals up` keeps its data, and the ports that it uses.
 struct Place {
@@ -27,7 +28,11 @@ impl Place {
     }
 
     fn start(&self, arguments: &[&str]) -> Process {
-        let mut command = annals();
+        self.start_of(Release::This, arguments)
+    }
+
+    fn start_of(&self, release: Release, arguments: &[&str]) -> Process {
+        let mut command = release.command();
         command.args(arguments).current_dir(&self.folder);
         let roles = ["COMMANDS", "QUERIES", "SCHEMA_REGISTRY", "PROJECTOR"];
         for (role, address) in roles.iter().zip(&self.addresses) {
@@ -37,7 +42,11 @@ impl Place {
     }
 
     async fn up(&self) -> Process {
-        let up = self.start(&["up"]);
+        self.up_of(Release::This).await
+    }
+
+    async fn up_of(&self, release: Release) -> Process {
+        let up = self.start_of(release, &["up"]);
         up.said("Ctrl-C ends everything").await;
         up
     }
@@ -48,6 +57,17 @@ impl Place {
         let status = process.ended().await;
         assert!(status.success(), "{}{}", process.stdout(), process.stderr());
         process.stdout()
+    }
+
+    /// How many events of this type there are of each version.
+    async fn stored(&self, subject: &str) -> Vec<u64> {
+        let status = self.run(&["schema", "status", "--json"]).await;
+        let status: Value = serde_json::from_str(&status).unwrap();
+        let events = status["events"].as_array().unwrap();
+        let event = events.iter().find(|it| it["subject"] == subject);
+        let versions = event.unwrap()["versions"].as_array().unwrap();
+        let stored = versions.iter().map(|it| it["stored"].as_u64().unwrap());
+        stored.collect()
     }
 
     fn data(&self) -> PathBuf {
@@ -122,6 +142,51 @@ async fn nothing_is_left_behind_by_ctrl_c_or_a_kill() {
 
     // A kill leaves data that can be used and forgotten.
     let up = place.up().await;
+    assert!(up.stop().await.success());
+    place.wipe().await;
+}
+
+#[tokio::test]
+async fn the_data_of_the_release_before_is_gone_on_with() {
+    let place = Place::new();
+    let before = place.up_of(Release::Previous).await;
+    let token = place.run(&["token", "--user", "polly", "--role", "worker"]);
+    let [commands, queries, ..] = place.addresses;
+    let polly = User::new(commands, queries, token.await.trim());
+    let body = json!({ "title": "AVRO-12: Sort the records" });
+    let old = polly
+        .command("/v1/tasks")
+        .json(body)
+        .send()
+        .await
+        .succeeded();
+    assert!(before.stop().await.success());
+
+    let up = place.up().await;
+    let body = json!({ "title": "Sort the rest", "jira_id": "AVRO-13" });
+    let new = polly
+        .command("/v1/tasks")
+        .json(body)
+        .send()
+        .await
+        .succeeded();
+    for (created, title, jira_id) in [
+        (old, "Sort the records", "AVRO-12"),
+        (new, "Sort the rest", "AVRO-13"),
+    ] {
+        let task = polly.read(format!("/v1/tasks/{}", created.id()));
+        let task = task.after(&created).send().await.succeeded();
+        let read = (task.text("title"), task.text("jira_id"));
+        assert_eq!(read, (title, jira_id), "{task:#?}");
+    }
+    // The owners hear a moment later of what is written from now on.
+    let stored = eventually("an event is written in the newest version", async || {
+        polly.create_task("Sort the last").send().await.succeeded();
+        let stored = place.stored("annals.tasks.TaskCreated").await;
+        (stored[2] > 0).then_some(stored)
+    });
+    let stored = stored.await;
+    assert!(stored[0] > 0 && stored[1] == 0, "{stored:?}");
     assert!(up.stop().await.success());
     place.wipe().await;
 }
