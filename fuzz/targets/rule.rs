@@ -22,7 +22,10 @@ fuzz_target!(|bytes: &[u8]| {
     history.push(TWO, Some(migration)).expect("it is a schema");
     let checked = history.check(2).expect("both versions are there");
     let plan = history.plan(1, 2);
-    assert!(plan.is_ok() || !checked.is_ok(), "the check passed: {plan:?}");
+    assert!(
+        plan.is_ok() || !checked.is_ok(),
+        "the check passed: {plan:?}"
+    );
     if let Ok(plan) = plan {
         let _ = plan.migrate(event.get(1..).unwrap_or_default(), &mut Vec::new());
     }
