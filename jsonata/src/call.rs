@@ -6,7 +6,7 @@ use crate::{
     ast::{Kind, Node, Transform},
     functions,
     run::{Evaluated, Run},
-    value::{Array, Fields, Frame, Function, Object, Value},
+    value::{Fields, Frame, Function, Object, Value},
 };
 
 /// What a function's body comes to: a value, or the call that is its last act.
@@ -312,10 +312,7 @@ impl Run<'_> {
                     self.item()?;
                     items.push(self.copied(item)?);
                 }
-                self.sealed(Array {
-                    items,
-                    ..Array::default()
-                })
+                self.list(items)
             }
             Value::Object(object) => {
                 let mut fields = Fields::with_capacity(object.fields.len());
@@ -346,10 +343,7 @@ impl Run<'_> {
                     self.item()?;
                     items.push(self.rebuilt(item, changed, level + 1)?);
                 }
-                self.sealed(Array {
-                    items,
-                    ..Array::default()
-                })
+                self.list(items)
             }
             Value::Object(object) => {
                 let now = match changed.get(&Rc::as_ptr(object)) {

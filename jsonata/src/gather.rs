@@ -65,10 +65,7 @@ impl Run<'_> {
         let mut items = Vec::with_capacity(new + 1);
         items.push(left);
         items.extend_from_slice(right.items());
-        self.sealed(Array {
-            items,
-            ..Array::default()
-        })
+        self.list(items)
     }
 
     pub fn construct(

@@ -158,10 +158,7 @@ impl Run<'_> {
                 run.room(items.len())?;
                 let items = items.iter().map(|item| run.taken(item));
                 let items: Evaluated<_> = items.collect();
-                run.sealed(Array {
-                    items: items?,
-                    ..Array::default()
-                })
+                run.list(items?)
             })?,
             Data::Object(object) => self.within(|run| {
                 let mut fields = Fields::with_capacity(object.len());

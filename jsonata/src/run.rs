@@ -95,6 +95,11 @@ impl Run<'_> {
     /// A new array of few items.
     pub fn array(&mut self, items: Vec<Value>) -> Evaluated {
         self.room(items.len())?;
+        self.list(items)
+    }
+
+    /// Of items that were paid for.
+    pub fn list(&mut self, items: Vec<Value>) -> Evaluated {
         self.sealed(Array {
             items,
             ..Array::default()

@@ -37,10 +37,7 @@ fn reverse(run: &mut Run<'_>, arguments: &[Value], _: &Value) -> Evaluated {
     }
     run.room(value.items().len())?;
     let items = value.items().iter().rev().cloned().collect();
-    run.sealed(Array {
-        items,
-        ..Array::default()
-    })
+    run.list(items)
 }
 
 fn distinct(run: &mut Run<'_>, arguments: &[Value], _: &Value) -> Evaluated {
@@ -80,15 +77,9 @@ fn zip(run: &mut Run<'_>, arguments: &[Value], _: &Value) -> Evaluated {
         run.room(arguments.len() + 1)?;
         let row = arguments.iter().map(|value| value.items()[index].clone());
         let items = row.collect();
-        rows.push(run.sealed(Array {
-            items,
-            ..Array::default()
-        })?);
+        rows.push(run.list(items)?);
     }
-    run.sealed(Array {
-        items: rows,
-        ..Array::default()
-    })
+    run.list(rows)
 }
 
 fn boolean(run: &mut Run<'_>, arguments: &[Value], _: &Value) -> Evaluated {

@@ -3,7 +3,7 @@
 use super::{Implementation, given};
 use crate::{
     run::{Evaluated, Run},
-    value::{Array, Fields, Value},
+    value::{Fields, Value},
 };
 
 pub(super) const FUNCTIONS: [(&str, &str, Implementation); 7] = [
@@ -169,10 +169,7 @@ fn sort(run: &mut Run<'_>, arguments: &[Value], _: &Value) -> Evaluated {
         }
         runs = merged;
     }
-    run.sealed(Array {
-        items: runs.into_iter().flatten().collect(),
-        ..Array::default()
-    })
+    run.list(runs.into_iter().flatten().collect())
 }
 
 fn merge(
