@@ -43,33 +43,30 @@ impl Directory {
 
     /// Returns when another node than this one has claimed the shard after this term.
     pub async fn superseded(&self, shard: i32, node: &str, term: u64) {
-        let mut claims = self.0.clone();
-        let newer = |claims: &Vec<Option<Owner>>| {
-            let newest = claims[shard as usize].as_ref();
+        self.until(shard, |newest| {
             newest.is_some_and(|owner| owner.term > term && owner.node != node)
-        };
-        if claims.wait_for(newer).await.is_err() {
-            std::future::pending::<()>().await;
-        }
+        })
+        .await;
     }
 
     /// Returns when the shard's newest claim is of another node than this one.
     pub async fn until_claimed(&self, shard: i32, node: &str) {
-        let mut claims = self.0.clone();
-        let others = |claims: &Vec<Option<Owner>>| {
-            let newest = claims[shard as usize].as_ref();
+        self.until(shard, |newest| {
             newest.is_some_and(|owner| owner.node != node)
-        };
-        if claims.wait_for(others).await.is_err() {
-            std::future::pending::<()>().await;
-        }
+        })
+        .await;
     }
 
     /// Returns when the shard's newest claim is another one than this.
     pub async fn changed(&self, shard: i32, known: Option<&Owner>) {
+        self.until(shard, |newest| newest != known).await;
+    }
+
+    /// Never, when nobody reads the claims any more.
+    async fn until(&self, shard: i32, holds: impl Fn(Option<&Owner>) -> bool) {
         let mut claims = self.0.clone();
-        let other = claims.wait_for(|claims| claims[shard as usize].as_ref() != known);
-        if other.await.is_err() {
+        let held = claims.wait_for(|claims| holds(claims[shard as usize].as_ref()));
+        if held.await.is_err() {
             std::future::pending::<()>().await;
         }
     }
