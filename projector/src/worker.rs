@@ -239,13 +239,11 @@ async fn open(
         generation,
         ..
     } = &**platform;
-    let projection = model
-        .connect(&platform.schemas_of(&model), registry)
-        .await?;
+    let contexts = platform.schemas_of(&model);
+    let projection = model.connect(&contexts, registry).await?;
     if let Some(reading) = projection.reading() {
         edition::note_reading(postgres, &model, edition, &reading).await?;
     }
-    let contexts = platform.schemas_of(&model);
     let names: Vec<_> = contexts
         .iter()
         .map(|schemas| generation.events_topic(schemas.context()))
