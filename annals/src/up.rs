@@ -147,12 +147,11 @@ async fn serve(
         );
         eprintln!("ready after {:.1} s", began.elapsed().as_secs_f64());
         let addresses = addresses(&settings, &demo);
-        let noted = running::note(&settings).map_err(|source| UpError::Note {
+        // Until everything ends.
+        let _noted = running::note(&settings).map_err(|source| UpError::Note {
             data: settings.data.clone(),
             source,
-        });
-        // Until everything ends.
-        let _noted = noted?;
+        })?;
         if let Some(story) = plan.story {
             story(demo).await.map_err(UpError::Demo)?;
         }

@@ -281,13 +281,7 @@ async fn who_is_cut_off_while_partitions_are_built_anew_has_passed_over_none() {
     let first = stream.last_event_id.clone();
     board::change(&running.postgres, 1, &[1, 2]).await;
     assert_eq!(stream.versions(2).await, [1, 2]);
-    sqlx::raw_sql(
-        r#"update annals.checkpoints set next_offset = 0;
-           truncate rm_test_board_e1.changes"#,
-    )
-    .execute(&running.postgres)
-    .await
-    .unwrap();
+    begin_anew(&running).await;
     // It waits for partition 1, which the tail has heard of, and sees meanwhile how the other one
     // comes beyond the place of the tail at which it has joined.
     let mut again = EventStream::open(&running, LIST, Some(&first)).await;
@@ -316,13 +310,7 @@ async fn whatever_lies_before_the_tail_is_told_page_by_page() {
     board::change(&running.postgres, 0, &[1; MANY]).await;
     let all: Vec<_> = (1..=MANY as i64).collect();
     assert_eq!(stream.versions(MANY).await, all);
-    sqlx::raw_sql(
-        r#"update annals.checkpoints set next_offset = 0;
-           truncate rm_test_board_e1.changes"#,
-    )
-    .execute(&running.postgres)
-    .await
-    .unwrap();
+    begin_anew(&running).await;
     let mut again = EventStream::open(&running, LIST, Some(&first)).await;
     until_it_has_read(&running, 3).await;
     board::change(&running.postgres, 0, &[1; MANY]).await;
@@ -330,6 +318,17 @@ async fn whatever_lies_before_the_tail_is_told_page_by_page() {
     assert_eq!(again.versions(MANY).await, all);
     assert_eq!(again.expect("change").await.version(), MANY as i64 + 1);
     running.stop().await;
+}
+
+/// As if the database were lost and about to be filled from the log.
+async fn begin_anew(running: &Running) {
+    sqlx::raw_sql(
+        r#"update annals.checkpoints set next_offset = 0;
+           truncate rm_test_board_e1.changes"#,
+    )
+    .execute(&running.postgres)
+    .await
+    .unwrap();
 }
 
 /// Waits until the one who reads changes by itself has begun to do so so many times.
