@@ -195,6 +195,12 @@ impl TestApp {
         command
     }
 
+    /// Of each topic.
+    pub fn partitions(&self) -> usize {
+        let partitions = self.setting("PARTITIONS").parse();
+        partitions.expect("it is a number")
+    }
+
     pub fn setting(&self, name: &str) -> &str {
         let found = self.settings.iter().find(|(known, _)| *known == name);
         &found.expect("it is a setting of every installation").1

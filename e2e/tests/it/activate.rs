@@ -117,7 +117,7 @@ async fn a_projector_that_cannot_read_what_is_written_refuses_to_start() {
     assert!(app.register_schemas().status.success());
     let generation = Generation {
         name: app.setting("GENERATION").into(),
-        partitions: app.setting("PARTITIONS").parse().unwrap(),
+        partitions: app.partitions() as i32,
     };
     // As a later release has it, which no rule leads back from.
     let control = ControlLog::new(&Cluster::new(app.setting("KAFKA")), &generation);

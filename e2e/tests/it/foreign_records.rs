@@ -1,6 +1,9 @@
 //! Somebody writes into a topic of ours what no owner has written: it costs the streams that it names, nobody else.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use e2e::{TestApp, User, eventually};
 use rdkafka::{
@@ -19,15 +22,12 @@ async fn a_foreign_record_stops_its_stream_and_operators_are_told() {
     let app = TestApp::start().await;
     let company = app.new_company();
     let (mia, polly) = (company.manager("mia"), company.worker("polly"));
-    let mut whole = Vec::new();
-    for _ in 0..12 {
-        whole.push(mia.create_task("whole").send().await.succeeded().id());
-    }
     let mut spoilt = Vec::new();
     for (spoil, reason) in SPOILS {
         let made = mia.create_task("spoilt").send().await.succeeded();
         spoilt.push((made, spoil, *reason));
     }
+    let whole = tasks_in_every_partition(&app, &mia).await;
     let mut stopped = BTreeMap::new();
     for (made, spoil, reason) in spoilt {
         let event = event_of(&app, made.text("stream"));
@@ -132,6 +132,24 @@ impl Spoilt {
     fn value(mut self, value: &[u8]) -> Self {
         self.value = value.to_vec();
         self
+    }
+}
+
+/// An owner notices what is foreign when it appends to the same partition.
+async fn tasks_in_every_partition(app: &TestApp, mia: &User) -> Vec<String> {
+    let (mut ids, mut streams) = (Vec::new(), BTreeSet::new());
+    loop {
+        for _ in 0..12 {
+            let made = mia.create_task("whole").send().await.succeeded();
+            streams.insert(made.text("stream").to_owned());
+            ids.push(made.id());
+        }
+        let events = raw_log::read(app, "tasks").into_iter();
+        let ours = events.filter(|event| streams.contains(&event.key));
+        let partitions: BTreeSet<_> = ours.map(|event| event.partition).collect();
+        if partitions.len() == app.partitions() {
+            return ids;
+        }
     }
 }
 
