@@ -41,6 +41,10 @@ mod sorting;
 mod steps;
 mod value;
 
+/// Raised whenever an expression has another result, or reaches a bound where it did not. What was
+/// computed with another one may have to be computed again.
+pub const MEANING: u32 = 1;
+
 /// Bytes of an expression.
 pub const LONGEST_EXPRESSION: usize = 64 * 1024;
 

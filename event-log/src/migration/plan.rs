@@ -87,6 +87,9 @@ impl Plan {
             };
             let rule = serde_json::to_value(step.rule).unwrap_or_default();
             parts.extend([canonical(&rule), step.to.text().to_owned()]);
+            if let Some(Rule::Jsonata { .. }) = step.rule {
+                parts.push(format!("JSONATA {}", jsonata::MEANING));
+            }
             stages.push(Stage {
                 work,
                 to: step.to.clone(),
@@ -100,7 +103,7 @@ impl Plan {
         })
     }
 
-    /// Of both schemas and every rule between them: hexadecimal.
+    /// Of both schemas and every rule between them, and of what expressions mean: hexadecimal.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
     }

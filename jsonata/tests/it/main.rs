@@ -2,6 +2,7 @@
 
 mod bounds;
 mod language;
+mod meaning;
 mod random;
 
 use jsonata::{Data, Expression, Failure};
