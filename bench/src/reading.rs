@@ -4,7 +4,6 @@
 use std::{sync::Arc, time::Duration};
 
 use event_log::{
-    Position,
     avro::EventCodec,
     consume::{Arrival, Consumer, PartitionFeed},
 };
@@ -74,13 +73,7 @@ async fn consumed(world: &World, generation: &str, records: usize) -> Result<Dur
     let codec = EventCodec::<TaskEvent>::connect(&[context.schemas()], &registry).await?;
     let codec = Arc::new(codec);
     let generation = world.generation(generation);
-    let from: Vec<_> = (0..generation.partitions)
-        .map(|partition| Position {
-            topic: generation.events_topic("tasks"),
-            partition,
-            offset: 0,
-        })
-        .collect();
+    let from = generation.beginnings(&generation.events_topic("tasks"));
     let began = Instant::now();
     let (consumer, feeds) = Consumer::open(&world.cluster(), "bench", &from)?;
     let mut readers = JoinSet::new();

@@ -3,7 +3,6 @@
 use std::{convert::Infallible, time::Duration};
 
 use event_log::{
-    Position,
     cluster::Cluster,
     consume::{Arrival, ConsumeError, Consumer, LogRecord, PartitionFeed},
     topics::Generation,
@@ -94,13 +93,7 @@ impl Claims {
     }
 
     async fn read(&self, cluster: &Cluster, generation: &Generation) -> ConsumeError {
-        let from: Vec<_> = (0..generation.partitions)
-            .map(|partition| Position {
-                topic: generation.owners_topic(),
-                partition,
-                offset: 0,
-            })
-            .collect();
+        let from = generation.beginnings(&generation.owners_topic());
         let (consumer, feeds) = match Consumer::open(cluster, "annals-directory", &from) {
             Ok(opened) => opened,
             Err(error) => return error,

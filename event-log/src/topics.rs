@@ -14,6 +14,7 @@ use kafka_protocol::{
 use uuid::Uuid;
 
 use crate::{
+    Position,
     cluster::{Cluster, ClusterError, topic_name},
     fetch::FetchError,
     wire::WireError,
@@ -61,6 +62,16 @@ impl Generation {
     /// it protects: who writes the same partitions fences the same predecessors.
     pub fn transactional_id(&self, partition: i32) -> String {
         format!("{}.{partition}", self.owners_topic())
+    }
+
+    /// Where each partition of a topic begins.
+    pub fn beginnings(&self, topic: &str) -> Vec<Position> {
+        let beginning = |partition| Position {
+            topic: topic.into(),
+            partition,
+            offset: 0,
+        };
+        (0..self.partitions).map(beginning).collect()
     }
 }
 

@@ -7,7 +7,6 @@ use std::{
 
 use annals::{Demo, DemoError};
 use event_log::{
-    Position,
     avro::EventCodec,
     consume::{Arrival, Consumer, LogRecord, PartitionFeed},
     registry::RegistryClient,
@@ -126,13 +125,7 @@ impl<R: Release> Reader<R> {
         let codec = EventCodec::<R::Event>::connect(&[&schemas], &registry).await?;
         let versions = versions_by_id(&registry).await?;
         let (cluster, generation) = demo.log()?;
-        let from: Vec<_> = (0..generation.partitions)
-            .map(|partition| Position {
-                topic: generation.events_topic("tasks"),
-                partition,
-                offset: 0,
-            })
-            .collect();
+        let from = generation.beginnings(&generation.events_topic("tasks"));
         let name = format!("annals-demo-v{}", R::VERSION);
         let (consumer, feeds) = Consumer::open(&cluster, &name, &from)?;
         let seen = Arc::<Mutex<Seen>>::default();
