@@ -6,7 +6,7 @@ use event_log::{
     append::{AppendError, Appender},
     batch::BatchBuilder,
 };
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use tokio::{
     sync::{mpsc, watch},
     task::yield_now,
@@ -96,15 +96,14 @@ impl Shard {
                     return Ok(());
                 }
                 Ok(()) = self.active.changed() => self.write_active(),
-                Some((index, trouble)) = self.trouble.next() => {
-                    self.troubles[index] = trouble;
-                    status.send_replace(self.status());
-                }
+                Some(news) = self.trouble.next() => self.take_trouble(news, status),
                 () = sleep_until(self.renew_at), if !self.renewing => {
                     // Nothing is sent until what is in flight is acknowledged.
                     self.renewing = true;
                 }
                 Some(done) = self.in_flight.next() => {
+                    // Who is answered may ask again at once: what kept the answer is over.
+                    self.hear_troubles(status);
                     if let Err(error) = self.finish(done) {
                         return self.end(error);
                     }
@@ -156,6 +155,25 @@ impl Shard {
 
     fn is_copying(&self) -> bool {
         self.copier.as_ref().is_some_and(Copier::is_busy)
+    }
+
+    /// What the appenders have told by now.
+    fn hear_troubles(&mut self, status: &watch::Sender<ShardStatus>) {
+        if self.troubles.iter().all(Option::is_none) {
+            return;
+        }
+        while let Some(Some(news)) = self.trouble.next().now_or_never() {
+            self.take_trouble(news, status);
+        }
+    }
+
+    fn take_trouble(
+        &mut self,
+        (index, trouble): (usize, Option<String>),
+        status: &watch::Sender<ShardStatus>,
+    ) {
+        self.troubles[index] = trouble;
+        status.send_replace(self.status());
     }
 
     fn status(&self) -> ShardStatus {

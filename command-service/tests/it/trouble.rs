@@ -4,13 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use command_service::{CommandError, Commands, ContextStreams, Submission};
 use dev_stack::DevStack;
-use event_log::{Fingerprint, schemas::ContextSchemas, topics::Generation};
+use event_log::{Fingerprint, cluster::Cluster, schemas::ContextSchemas, topics::Generation};
 use futures::future::join_all;
 use kernel::{Decider, Meta, StreamId, Tenant};
-use rdkafka::{
-    ClientConfig,
-    admin::{AdminClient, AdminOptions},
-};
+use rdkafka::admin::{AdminClient, AdminOptions};
 use serde::{Deserialize, Serialize};
 use service_kit::Readiness;
 use tokio::time::{sleep, timeout};
@@ -40,7 +37,7 @@ impl Decider for Tally {
 }
 
 struct World {
-    stack: &'static DevStack,
+    kafka: Cluster,
     generation: Generation,
     commands: Commands,
     readiness: Readiness,
@@ -49,7 +46,11 @@ struct World {
 impl World {
     /// Two contexts on one shard, which takes few commands at a time.
     async fn start() -> Self {
-        let (stack, generation) = (dev_stack::shared().await, generation());
+        Self::start_on(dev_stack::shared().await).await
+    }
+
+    async fn start_on(stack: &DevStack) -> Self {
+        let generation = generation();
         let mut service = service(stack, generation.clone()).await;
         service.config.group = 1;
         service.config.queue = 2;
@@ -62,12 +63,13 @@ impl World {
         }
         let tallying = ContextStreams::new(Arc::new(schemas)).stream::<Tally>();
         service.contexts.push(tallying);
+        let kafka = service.kafka.clone();
         let readiness = Readiness::new();
         let (commands, running) = service.start(&readiness, CancellationToken::new()).unwrap();
         tokio::spawn(running);
         readiness.until_ready().await;
         Self {
-            stack,
+            kafka,
             generation,
             commands,
             readiness,
@@ -90,10 +92,7 @@ impl World {
 
     /// From now on the log has no answer for the counters.
     async fn delete_counters(&self) {
-        let admin: AdminClient<_> = ClientConfig::new()
-            .set("bootstrap.servers", self.stack.kafka())
-            .create()
-            .unwrap();
+        let admin: AdminClient<_> = self.kafka.client_config().create().unwrap();
         let topic = self.generation.events_topic("counting");
         let deleted = admin.delete_topics(&[&topic], &AdminOptions::new()).await;
         deleted.unwrap()[0].as_ref().unwrap();
@@ -146,6 +145,25 @@ async fn trouble_of_one_context_keeps_no_other_from_its_answers() {
         "{rejected:?}"
     );
     assert_eq!(world.tally("1", 60).await, Ok(1));
+}
+
+/// The log was silent for long enough that others were refused meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_answered_after_trouble_is_not_refused_for_it() {
+    let stack = DevStack::temporary().await.unwrap();
+    let world = World::start_on(&stack).await;
+    for round in 1..=5 {
+        stack.kafka_process().pause();
+        let silence = async {
+            world.until(|reason| reason.is_some()).await;
+            stack.kafka_process().resume();
+        };
+        let keys = [0, 1].map(|place| format!("{round}.{place}"));
+        let (answered, ()) = tokio::join!(world.count("a", &keys[0]), silence);
+        assert_eq!(answered, Ok(2 * round - 1));
+        assert_eq!(world.count("a", &keys[1]).await, Ok(2 * round));
+    }
+    stack.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
