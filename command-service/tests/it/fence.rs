@@ -19,8 +19,9 @@ use crate::world::{World, generation};
 /// Far above what any condition here takes; it ends a test that waits in vain.
 const AT_MOST: Duration = Duration::from_secs(90);
 
-/// For so long the broker of these tests remembers producers that write nothing.
-const REMEMBERED_MS: u64 = 3_000;
+/// For so long the broker of these tests remembers producers that write nothing. An owner that
+/// comes to nothing for half of it takes over anew: longer than this machine ever stands still.
+const REMEMBERED_MS: u64 = 12_000;
 
 async fn forgetful() -> DevStack {
     let mut options = Options::new(new_temporary_folder());
@@ -51,7 +52,8 @@ async fn an_idle_owner_keeps_zombies_out_when_brokers_have_forgotten_them() {
 
     let world = World::start(&stack, generation).await;
     assert_eq!(world.add("a", "1", 1).await.unwrap().version.0, 1);
-    until_markers(&world, &topic, 8).await;
+    // Both take-overs', and of renewals, three for each time that the broker remembers.
+    until_markers(&world, &topic, 2 + 4).await;
 
     let (trouble, _watched) = watch::channel(None);
     let mut zombie = Appender::new(&world.kafka, &topic, 0, zombie.writer, 0, trouble);
@@ -100,15 +102,17 @@ async fn a_deposed_owner_gives_no_answer_and_lets_the_process_end() {
         world.generation.owners_topic(),
     ];
     let id = world.generation.transactional_id(0);
-    take_over(&world.kafka, &id, &topics, 0).await.unwrap();
 
     // An acceptance, a rejection and a recorded answer alike: all need an append.
     for (key, by) in [("2", 1), ("3", 200), ("1", 1)] {
+        take_over(&world.kafka, &id, &topics, 0).await.unwrap();
         let answer = world.add("a", key, by).await;
         assert!(
             matches!(answer, Err(CommandError::NotServed { .. })),
             "{answer:?}"
         );
+        // It hears of it by that alone, and may take over again: nobody else is there.
+        assert!(world.until_served("a", "1", 1).await.repeated);
     }
     world.stop().await;
 }
