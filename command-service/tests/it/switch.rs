@@ -18,11 +18,23 @@ const COUNTED: &str = "annals.counting.Counted";
 /// Far above what any condition here takes; it ends a test that waits in vain.
 const AT_MOST: Duration = Duration::from_secs(90);
 
-/// As another release writes it.
+/// As another release writes it. All tests write into one topic of control, and may be in each
+/// other's way.
 async fn activate(kafka: &Cluster, generation: &Generation, version: u32) {
     let control = ControlLog::new(kafka, generation);
-    control.ensure(TopicOptions::default()).await.unwrap();
-    control.activate(COUNTED, version, "a test").await.unwrap();
+    let activated = async {
+        loop {
+            let activated = async {
+                control.ensure(TopicOptions::default()).await?;
+                control.activate(COUNTED, version, "a test").await
+            };
+            match activated.await {
+                Err(error) if error.is_temporary() => {}
+                activated => return activated,
+            }
+        }
+    };
+    timeout(AT_MOST, activated).await.unwrap().unwrap();
 }
 
 fn assert_names_the_event(ended: Result<(), StartError>) {

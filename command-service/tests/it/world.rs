@@ -173,6 +173,8 @@ pub async fn service(stack: &DevStack, generation: Generation) -> CommandService
             // Some of the brokers here forget soon, to be waited for.
             least_fence_lifetime_ms: 1,
             snapshot_every: SNAPSHOT_EVERY,
+            // However busy this machine is.
+            answer_within_ms: 90_000,
             ..Config::default()
         },
         contexts: vec![ContextStreams::new(Arc::new(schemas)).stream::<Counter>()],
