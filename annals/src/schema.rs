@@ -255,7 +255,7 @@ pub(crate) async fn perform(
         SchemaVerb::Graph { events, source } => {
             let files = Files::load(&source, contexts)?;
             let graph = graph::graph(&files.events(&events)?)?;
-            print(&shown(source.json, &graph, graph::Graph::mermaid));
+            print(&shown(source.json, &graph, |it| it.mermaid.clone()));
             Ok(())
         }
         SchemaVerb::Activate(args) => {
@@ -269,20 +269,18 @@ pub(crate) async fn perform(
         SchemaVerb::Plan { out, source } => {
             let files = Files::load(&source, contexts)?;
             let plan = plan::plan(&reach::registry(settings)?, &files).await?;
-            let obstacles = plan.obstacles.join("; ");
+            let verdict = plan.verdict();
             if let Some(out) = out {
                 write(&out, &to_json(&plan))?;
             }
             let planned = plan::Planned::new(plan, &files, reach::members(settings).await?)?;
             print(&shown(source.json, &planned, plan::Planned::text));
-            match obstacles.is_empty() {
-                true => Ok(()),
-                false => Err(SchemaError::InTheWay(obstacles)),
-            }
+            verdict
         }
         SchemaVerb::Verify { report, source } => {
             let files = Files::load(&source, contexts)?;
             let plan = plan::plan(&reach::registry(settings)?, &files).await?;
+            plan.verdict()?;
             let found = verify::verify(settings, contexts, &files, &plan, None).await?;
             if let Some(report) = report {
                 write(&report, &to_json(&found))?;

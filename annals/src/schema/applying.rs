@@ -32,10 +32,7 @@ pub(super) async fn unmoved(
 ) -> Result<(), SchemaError> {
     let now = plan(registry, files).await?;
     if now.fingerprint == planned.fingerprint {
-        return match &now.obstacles[..] {
-            [] => Ok(()),
-            obstacles => Err(SchemaError::InTheWay(obstacles.join("; "))),
-        };
+        return now.verdict();
     }
     let mut moved: Vec<_> = now
         .events
@@ -171,10 +168,20 @@ impl Applied {
             ) => format!("the rules of {subject} v{version} have revision {revision}"),
         });
         let mut lines: Vec<_> = lines.collect();
-        lines.push(match self.done.is_empty() {
-            true => "there was nothing to do".into(),
-            false => "  → deploy binaries that read it, then `annals schema activate`".into(),
-        });
+        let is = |wanted: fn(&Step) -> bool| self.done.iter().any(|it| wanted(&it.step));
+        if is(|it| matches!(it, Step::Register { .. })) {
+            lines.push("  → deploy binaries that read it, then `annals schema activate`".into());
+        }
+        if is(|it| matches!(it, Step::Mend { .. })) {
+            lines.push(
+                "  → start the services again, which take rules when they start; models and \
+                 snapshots that were built with the others say that they need a rebuild"
+                    .into(),
+            );
+        }
+        if self.done.is_empty() {
+            lines.push("there was nothing to do".into());
+        }
         lines.join("\n")
     }
 }

@@ -25,6 +25,9 @@ pub(super) struct Bridge {
     pub(super) downgrade: Way,
     /// What an event does not have any more when it has gone there and back.
     pub(super) loses: Vec<String>,
+    /// The earlier version that the later one only repeats: a registry takes both for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) repeats: Option<u32>,
     /// What the static check of the rules found.
     #[serde(skip)]
     pub(super) report: Report,
@@ -73,8 +76,22 @@ fn bridge(
         upgrade: way(Direction::Upgrade, &new, &old),
         downgrade: way(Direction::Downgrade, &old, &new),
         loses: losses(&report),
+        repeats: repeated(event, to)?,
         report,
     })
+}
+
+/// The first version before this one with the same schema and rules that do the same.
+fn repeated(event: &EventFiles, file: &SchemaFile) -> Result<Option<u32>, SchemaError> {
+    let text = event.outline(file)?.canonical();
+    let rules = |it: &SchemaFile| it.migration.as_ref().map(|it| it.fingerprint());
+    let earlier = event.versions.iter().filter(|it| it.version < file.version);
+    for before in earlier.filter(|it| rules(it) == rules(file)) {
+        if event.outline(before)?.canonical() == text {
+            return Ok(Some(before.version));
+        }
+    }
+    Ok(None)
 }
 
 /// Paths that are lost on the way there, or on the way back.
@@ -84,12 +101,16 @@ fn losses(report: &Report) -> Vec<String> {
     lost.map(str::to_owned).collect()
 }
 
+/// Where a rule does not fit the schemas, and why.
+fn misfits(report: &Report, direction: Direction) -> Vec<String> {
+    let errors = report.errors().filter(|it| it.direction == direction);
+    let words = errors.map(|it| format!("{}: {}", it.path, it.message));
+    words.collect()
+}
+
 impl Way {
     fn by_rule(rule: &MigrationRule, direction: Direction, report: &Report) -> Self {
-        let errors = report.errors().filter(|it| it.direction == direction);
-        let because: Vec<_> = errors
-            .map(|it| format!("{}: {}", it.path, it.message))
-            .collect();
+        let because = misfits(report, direction);
         if !because.is_empty() {
             return Self::Nothing { because };
         }
@@ -147,6 +168,28 @@ impl Bridge {
         )
     }
 
+    /// Why the later version must not be registered, nor its rules.
+    pub(super) fn obstacles(&self) -> Vec<String> {
+        let Self {
+            event, from, to, ..
+        } = self;
+        let mut obstacles = Vec::new();
+        if let Some(earlier) = self.repeats {
+            obstacles.push(format!("{event} v{to} says the same as v{earlier}"));
+        }
+        if let Way::Nothing { because } = &self.upgrade {
+            let because = because.join("; ");
+            obstacles.push(format!("{event} v{to} cannot read v{from}: {because}"));
+        }
+        let because = misfits(&self.report, Direction::Downgrade).join("; ");
+        if !because.is_empty() {
+            obstacles.push(format!(
+                "the rule from {event} v{to} back to v{from} does not fit: {because}"
+            ));
+        }
+        obstacles
+    }
+
     /// What is missing of it.
     pub(super) fn findings(&self, event: &EventFiles) -> Vec<Finding> {
         let Self { from, to, .. } = self;
@@ -179,10 +222,15 @@ impl Bridge {
                 })
             })
             .collect();
-        let by_rule = |direction| {
-            let errors = self.report.errors();
-            errors.filter(|it| it.direction == direction).count() > 0
-        };
+        let by_rule = |direction| !misfits(&self.report, direction).is_empty();
+        if let Some(earlier) = self.repeats {
+            findings.push(finding(
+                Level::Error,
+                Rule::Unchanged,
+                format!("v{to} says the same as v{earlier}, and would be that to a registry"),
+                "change it, or take the file away".into(),
+            ));
+        }
         if let Way::Nothing { because } = &self.upgrade
             && !by_rule(Direction::Upgrade)
         {

@@ -100,10 +100,9 @@ fn rule(
     output::write(&path, &format!("{}\n", output::to_json(&draft.migration())))?;
     Ok(Drafted {
         file: Some(path),
-        next: format!(
-            "see that it says what is meant, then `annals schema check`, and `annals schema verify {}`",
-            event.event
-        ),
+        next:
+            "see that it says what is meant, then `annals schema check`, and `annals schema verify`"
+                .into(),
         guesses: draft.guesses,
     })
 }

@@ -96,7 +96,7 @@ pub(crate) enum SchemaError {
     #[error("the registry keeps no revisions of rules for {subject} v{version}")]
     NoRevisions { subject: String, version: u32 },
     #[error(
-        "there is no such earlier revision of the rules of {subject} v{version}; the newest is {newest}: see `annals schema history`"
+        "there is no such earlier revision of the rules of {subject} v{version}; the newest is {newest}: see `annals schema history`, and name one with --to"
     )]
     NoRevision {
         subject: String,
@@ -121,7 +121,11 @@ impl SchemaError {
     /// What the process ends with; stable, for CI.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Found(_) | Self::InTheWay(_) | Self::NotSound { .. } | Self::NotVerified => 3,
+            Self::Found(_)
+            | Self::InTheWay(_)
+            | Self::Unreadable { .. }
+            | Self::NotSound { .. }
+            | Self::NotVerified => 3,
             Self::Moved(_) | Self::Activate(ActivateError::InTheWay { .. }) => 4,
             _ => 1,
         }

@@ -45,6 +45,8 @@ pub(super) enum Rule {
     Released,
     /// A version that others build on is not released.
     Unreleased,
+    /// A version says what an earlier one says.
+    Unchanged,
     /// A version cannot read the one before it.
     Unreadable,
     /// The version before cannot read a version.

@@ -13,6 +13,8 @@ use super::{
 #[derive(Debug, Serialize)]
 pub(super) struct Graph {
     events: Vec<Event>,
+    /// The same, drawn.
+    pub(super) mermaid: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -35,40 +37,45 @@ pub(super) fn graph(events: &[&EventFiles]) -> Result<Graph, SchemaError> {
             bridges: bridges(event)?,
         });
     }
-    Ok(Graph { events: drawn })
+    Ok(Graph::of(drawn))
 }
 
 impl Graph {
-    /// A flowchart: solid where a version reads the one before by its schema alone, thick where a
-    /// rule leads there, dotted where nothing does.
-    pub(super) fn mermaid(&self) -> String {
-        let mut text = "flowchart LR".to_owned();
-        for event in &self.events {
-            let Event {
-                subject, newest, ..
-            } = event;
-            let _ = write!(text, "\n  subgraph {}[\"{subject}\"]", event.node());
-            for version in 1..=*newest {
-                let _ = write!(text, "\n    {}[v{version}]", event.version(version));
-            }
-            for Bridge {
-                from,
-                to,
-                upgrade,
-                downgrade,
-                ..
-            } in &event.bridges
-            {
-                let (from, to) = (event.version(*from), event.version(*to));
-                let _ = write!(text, "\n    {from} {}", arrow(upgrade, &to));
-                if downgrade.is_there() {
-                    let _ = write!(text, "\n    {to} {}", arrow(downgrade, &from));
-                }
-            }
-            text.push_str("\n  end");
-        }
-        text
+    fn of(events: Vec<Event>) -> Self {
+        let mermaid = mermaid(&events);
+        Self { events, mermaid }
     }
+}
+
+/// A flowchart: solid where a version reads the one before by its schema alone, thick where a rule
+/// leads there, dotted where nothing does.
+fn mermaid(events: &[Event]) -> String {
+    let mut text = "flowchart LR".to_owned();
+    for event in events {
+        let Event {
+            subject, newest, ..
+        } = event;
+        let _ = write!(text, "\n  subgraph {}[\"{subject}\"]", event.node());
+        for version in 1..=*newest {
+            let _ = write!(text, "\n    {}[v{version}]", event.version(version));
+        }
+        for Bridge {
+            from,
+            to,
+            upgrade,
+            downgrade,
+            ..
+        } in &event.bridges
+        {
+            let (from, to) = (event.version(*from), event.version(*to));
+            let _ = write!(text, "\n    {from} {}", arrow(upgrade, &to));
+            if downgrade.is_there() {
+                let _ = write!(text, "\n    {to} {}", arrow(downgrade, &from));
+            }
+        }
+        text.push_str("\n  end");
+    }
+    text
 }
 
 fn arrow(way: &Way, to: &str) -> String {
@@ -110,22 +117,21 @@ mod tests {
             upgrade,
             downgrade,
             loses: Vec::new(),
+            repeats: None,
             report: Default::default(),
         };
-        let graph = Graph {
-            events: vec![Event {
-                subject: "annals.tasks.Done".into(),
-                context: "tasks".into(),
-                event: "Done".into(),
-                newest: 3,
-                bridges: vec![
-                    bridge(1, rule, Way::Schema),
-                    bridge(2, nothing.clone(), nothing),
-                ],
-            }],
-        };
+        let graph = Graph::of(vec![Event {
+            subject: "annals.tasks.Done".into(),
+            context: "tasks".into(),
+            event: "Done".into(),
+            newest: 3,
+            bridges: vec![
+                bridge(1, rule, Way::Schema),
+                bridge(2, nothing.clone(), nothing),
+            ],
+        }]);
         assert_eq!(
-            graph.mermaid(),
+            graph.mermaid,
             r#"flowchart LR
   subgraph tasks_Done["annals.tasks.Done"]
     tasks_Done_v1[v1]

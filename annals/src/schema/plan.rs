@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     SchemaError,
-    bridge::{Bridge, Way, bridges},
+    bridge::{Bridge, bridges},
     files::{EventFiles, Files},
     output,
     registry::Registry,
@@ -105,34 +105,35 @@ fn steps_of(
     for version in &standing.versions {
         let number = version.version;
         let subject = event.subject.clone();
-        let bridge = bridges.iter().find(|it| it.to == number);
-        match version.standing {
-            Standing::Missing => {
-                if let Some(Way::Nothing { because }) = bridge.map(|it| &it.upgrade) {
-                    obstacles.push(format!(
-                        "{subject} v{number} cannot read the version before it: {}; see `annals \
-                         schema check`",
-                        because.join("; ")
-                    ));
-                }
-                steps.push(Step::Register {
-                    subject,
-                    version: number,
-                    by_rule: event.version(number)?.migration.is_some(),
-                });
-            }
-            Standing::OtherRules { revision, .. } => steps.push(Step::Mend {
+        steps.push(match version.standing {
+            Standing::Missing => Step::Register {
+                subject,
+                version: number,
+                by_rule: event.version(number)?.migration.is_some(),
+            },
+            Standing::OtherRules { revision, .. } => Step::Mend {
                 subject,
                 version: number,
                 revision: revision + 1,
-            }),
-            Standing::There { .. } | Standing::Conflict { .. } | Standing::Taken { .. } => {}
-        }
+            },
+            Standing::There { .. } | Standing::Conflict { .. } | Standing::Taken { .. } => continue,
+        });
+        let found = bridges.iter().filter(|it| it.to == number);
+        let found = found.flat_map(Bridge::obstacles);
+        obstacles.extend(found.map(|it| format!("{it}; see `annals schema check`")));
     }
     Ok(steps)
 }
 
 impl Plan {
+    /// Whether it can be applied.
+    pub(super) fn verdict(&self) -> Result<(), SchemaError> {
+        match &self.obstacles[..] {
+            [] => Ok(()),
+            obstacles => Err(SchemaError::InTheWay(obstacles.join("; "))),
+        }
+    }
+
     /// Versions that stored events may have and that would be read by a rule they were not read by
     /// before: `verify` has to have seen them.
     pub(super) fn needs_proof(&self) -> bool {
@@ -422,6 +423,33 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_that_does_not_fit_is_in_the_way_whether_it_is_new_or_mended() {
+        const NOBODY: &str = r#"{"upgrade":{"type":"ANNALS","operations":[{"op":"rename","from":"a","to":"b"}]},
+            "downgrade":{"type":"ANNALS","operations":[{"op":"rename","from":"nobody","to":"a"}]}}"#;
+        for standing in [
+            Standing::Missing,
+            Standing::OtherRules { id: 8, revision: 2 },
+        ] {
+            let planned = planned(&files(Some(NOBODY)), [Standing::There { id: 7 }, standing]);
+            let obstacles = planned.plan.obstacles.join("; ");
+            let expected = "the rule from annals.tasks.Done v2 back to v1 does not fit: ";
+            assert!(obstacles.contains(expected), "{obstacles}");
+        }
+    }
+
+    #[test]
+    fn a_version_that_repeats_another_is_in_the_way() {
+        let same = testing::event("tasks", "Done", &[(A, None), (A, None)]);
+        let planned = planned(
+            &testing::files(same),
+            [Standing::There { id: 7 }, Standing::Missing],
+        );
+        let obstacles = &planned.plan.obstacles;
+        assert_eq!(obstacles.len(), 1, "{obstacles:?}");
+        assert!(obstacles[0].starts_with("annals.tasks.Done v2 says the same as v1"));
+    }
+
+    #[test]
     fn what_is_there_needs_nothing() {
         let files = files(Some(RENAME));
         let planned = planned(
@@ -440,7 +468,7 @@ mod tests {
     fn what_cannot_be_read_or_was_registered_otherwise_is_in_the_way() {
         let planned_one = planned(&files(None), [Standing::There { id: 7 }, Standing::Missing]);
         assert_eq!(planned_one.plan.obstacles.len(), 1);
-        assert!(planned_one.plan.obstacles[0].contains("cannot read the version before"));
+        assert!(planned_one.plan.obstacles[0].contains("v2 cannot read v1"));
         let conflict = [Standing::Conflict { id: 7 }, Standing::Taken { next: 4 }];
         let planned_two = planned(&files(Some(RENAME)), conflict);
         assert_eq!(planned_two.plan.obstacles.len(), 2);

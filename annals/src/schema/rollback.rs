@@ -18,7 +18,8 @@ pub(super) struct RolledBack {
     revision: u32,
 }
 
-/// The revision before the newest unless one is named.
+/// The revision before the one whose rules hold now, unless one is named: going back twice goes
+/// back by two.
 pub(super) async fn rollback(
     registry: &Registry,
     subject: &str,
@@ -61,7 +62,10 @@ pub(super) async fn rollback(
 fn target(revisions: &[Revision], to: Option<u32>) -> Option<(&Revision, u32)> {
     let (newest, earlier) = revisions.split_last()?;
     let target = match to {
-        None => earlier.last()?,
+        None => {
+            let holds = |it: &&Revision| it.migration_rules != newest.migration_rules;
+            earlier.iter().take_while(holds).last()?
+        }
         Some(to) => earlier.iter().find(|it| it.revision == to)?,
     };
     Some((target, newest.revision + 1))
@@ -77,8 +81,9 @@ impl RolledBack {
         } = self;
         format!(
             "the rules of {subject} v{version} are those of revision {to} again, as revision {revision}\n  \
-             → put them into the file as well; models and snapshots that were built with the others \
-             say that they need a rebuild"
+             → put them into the file as well, and start the services again, which take rules when \
+             they start; models and snapshots that were built with the others say that they need a \
+             rebuild"
         )
     }
 }
@@ -105,6 +110,16 @@ mod tests {
         let revisions = revisions(count);
         let found = target(&revisions, to).map(|(target, next)| (target.revision, next));
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn going_back_again_goes_further_back() {
+        let mut revisions = revisions(3);
+        let mut again = revisions[1].clone();
+        again.revision = 4;
+        revisions.push(again);
+        let found = target(&revisions, None).map(|(target, next)| (target.revision, next));
+        assert_eq!(found, Some((1, 5)));
     }
 
     #[test]

@@ -68,6 +68,8 @@ struct VersionStatus {
     standing: Standing,
     /// Unset when the log was not looked at.
     stored: Option<u64>,
+    /// How many read it at present.
+    readers: usize,
     /// Who writes it at present.
     written_by: Vec<String>,
     /// Nobody writes it, no stored event has it, and it is not the newest: nobody needs to read it.
@@ -140,6 +142,7 @@ impl Status {
             let versions = standing.versions.iter().map(|it| {
                 let id = standing.id(it.version);
                 let stored = stored.map(|stored| id.map_or(0, |id| stored.of(&event.subject, id)));
+                let reads = |by: &&Announcement| by.reads_up_to >= it.version && !by.expired;
                 let writers = members.iter().filter(|by| by.writes == Some(it.version));
                 let written_by: Vec<_> = writers.map(|by| by.member.clone()).collect();
                 let is_needed = it.version == newest || active == Some(it.version);
@@ -148,6 +151,7 @@ impl Status {
                     standing: it.standing.clone(),
                     may_be_retired: !is_needed && stored == Some(0) && written_by.is_empty(),
                     stored,
+                    readers: members.iter().filter(reads).count(),
                     written_by,
                 }
             });
@@ -185,10 +189,6 @@ impl Status {
         let mut rows = Vec::new();
         for event in &self.events {
             for version in &event.versions {
-                let reads = event
-                    .members
-                    .iter()
-                    .filter(|it| it.reads_up_to >= version.version && !it.expired);
                 let mut notes = Vec::new();
                 if event.active == Some(version.version) {
                     notes.push("active".to_owned());
@@ -203,7 +203,7 @@ impl Status {
                     version
                         .stored
                         .map_or_else(|| "?".into(), |it| it.to_string()),
-                    reads.count().to_string(),
+                    version.readers.to_string(),
                     version.written_by.join(", "),
                     notes.join(", "),
                 ]);
