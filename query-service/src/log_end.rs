@@ -5,12 +5,9 @@ use std::{collections::HashMap, sync::Mutex, time::Duration};
 use event_log::{Position, cluster::Cluster, ends::log_end};
 use tokio::time::{Instant, timeout};
 
-/// How long an end is believed. It only grows, so that an old one may call a position impossible
-/// that has become possible since: positions are asked about after they were waited for.
-const BELIEVED_FOR: Duration = Duration::from_millis(500);
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
-/// The ends of the partitions, as Kafka has told them a moment ago.
+/// The ends of the partitions, as Kafka has told them last.
 pub(crate) struct LogEnds {
     log: Cluster,
     told: Mutex<HashMap<(String, i32), (Instant, i64)>>,
@@ -24,8 +21,9 @@ impl LogEnds {
         }
     }
 
-    /// Whether the log ends before the position; no when Kafka does not say.
-    pub async fn are_before(&self, position: &Position) -> bool {
+    /// Whether the log ended before the position when somebody came with it, at `then`; no when
+    /// Kafka does not say. It only grows: who was told of an end since has been told enough.
+    pub async fn were_before(&self, position: &Position, then: Instant) -> bool {
         let Position {
             topic,
             partition,
@@ -34,18 +32,21 @@ impl LogEnds {
         let key = (topic.clone(), *partition);
         let told = self.lock().get(&key).copied();
         let end = match told {
-            Some((when, end)) if when.elapsed() < BELIEVED_FOR => end,
-            _ => match timeout(ANSWER_WITHIN, log_end(&self.log, topic, *partition)).await {
-                Ok(Ok(end)) => {
-                    self.lock().insert(key, (Instant::now(), end));
-                    end
+            Some((asked, end)) if asked >= then => end,
+            _ => {
+                let asked = Instant::now();
+                match timeout(ANSWER_WITHIN, log_end(&self.log, topic, *partition)).await {
+                    Ok(Ok(end)) => {
+                        self.lock().insert(key, (asked, end));
+                        end
+                    }
+                    Ok(Err(error)) => {
+                        tracing::debug!("failed to ask for the end of the log: {error}");
+                        return false;
+                    }
+                    Err(_elapsed) => return false,
                 }
-                Ok(Err(error)) => {
-                    tracing::debug!("failed to ask for the end of the log: {error}");
-                    return false;
-                }
-                Err(_elapsed) => return false,
-            },
+            }
         };
         *offset >= end
     }

@@ -25,29 +25,28 @@ pub(crate) fn marks_of(parts: &Parts) -> Result<Vec<PositionMark>, Problem> {
     let mut marks = Vec::new();
     for value in parts.headers.get_all(POSITION) {
         let text = value.to_str().map_err(|_| malformed())?;
-        add(&mut marks, text)?;
+        marks.extend(marks_in(text)?);
     }
     let query = parts.uri.query().unwrap_or_default();
     for (name, text) in form_urlencoded::parse(query.as_bytes()) {
         if name == POSITION_PARAMETER {
-            add(&mut marks, &text)?;
+            marks.extend(marks_in(&text)?);
         }
     }
     Ok(marks)
 }
 
-fn add(marks: &mut Vec<PositionMark>, text: &str) -> Result<(), Problem> {
+/// Those of one token.
+pub(crate) fn marks_in(text: &str) -> Result<Vec<PositionMark>, Problem> {
     let Ok(token) = PositionToken::decode(text) else {
         let place = Place::decode(text).map_err(|_| malformed())?;
-        marks.extend(place.marks());
-        return Ok(());
+        return Ok(place.marks().collect());
     };
     let impossible = |mark: &PositionMark| mark.position.partition < 0 || mark.position.offset < 0;
     if token.marks.iter().any(impossible) {
         return Err(malformed());
     }
-    marks.extend(token.marks);
-    Ok(())
+    Ok(token.marks)
 }
 
 /// Whether the request names a position to be waited for.

@@ -10,6 +10,7 @@ use axum::{
     http::{StatusCode, request::Parts},
 };
 use event_log::{position::PositionMark, router::partition_of};
+use futures::future::join_all;
 use kernel::Tenant;
 use projector::ReadModel;
 use service_kit::{Identity, Problem};
@@ -192,6 +193,38 @@ impl Reads {
         }
         Ok(concerning)
     }
+
+    /// Refuses marks that lay beyond the end of the log, as far as that is known, when somebody came
+    /// with them, at `then`.
+    pub(crate) async fn refuse_beyond(
+        &self,
+        model: Served,
+        marks: &[PositionMark],
+        then: Instant,
+    ) -> Result<(), Problem> {
+        let Some(ends) = &self.0.ends else {
+            return Ok(());
+        };
+        let unseen = marks.iter().filter(|it| !self.has_come_to(model, it));
+        let asking = unseen.map(async |it| {
+            let beyond = ends.were_before(&it.position, then).await;
+            beyond.then_some(&it.position)
+        });
+        let beyond = join_all(asking).await;
+        match beyond.into_iter().flatten().next() {
+            None => Ok(()),
+            Some(position) => Err(position::impossible(
+                position,
+                "is beyond the end of the log",
+            )),
+        }
+    }
+
+    fn has_come_to(&self, model: Served, mark: &PositionMark) -> bool {
+        let read_side = self.0.read_side.borrow();
+        let next = read_side.next_offset(model.name, &mark.position);
+        next.is_some_and(|next| next > mark.position.offset)
+    }
 }
 
 impl<M: ReadModel> Reader<M> {
@@ -246,7 +279,7 @@ impl Access {
         let started = Instant::now();
         let deadline = started + shared.position_wait;
         loop {
-            self.until_told(deadline).await?;
+            self.until_told(started, deadline).await?;
             let mut snapshot = self.open().await?;
             // What was told need not be what this server shows: the same snapshot decides.
             let progress = snapshot.progress(&streams).await?;
@@ -258,7 +291,7 @@ impl Access {
             drop(snapshot);
             sleep_until(deadline.min(Instant::now() + LOOK_AGAIN_AFTER)).await;
             if Instant::now() >= deadline {
-                return Err(self.not_visible().await);
+                return Err(self.not_visible(started).await);
             }
         }
     }
@@ -268,7 +301,7 @@ impl Access {
         Ok(Snapshot::open(&self.reads.0.postgres, opening, &self.tenant).await?)
     }
 
-    async fn until_told(&self, deadline: Instant) -> Result<(), Problem> {
+    async fn until_told(&self, started: Instant, deadline: Instant) -> Result<(), Problem> {
         let shared = &*self.reads.0;
         let told = |read_side: &ReadSide| read_side.contains(self.model.name, &self.marks);
         if told(&shared.read_side.borrow()) {
@@ -283,7 +316,7 @@ impl Access {
         match timeout_at(deadline, waiting).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_stopping)) => Err(unavailable("the service is stopping")),
-            Err(_elapsed) => Err(self.not_visible().await),
+            Err(_elapsed) => Err(self.not_visible(started).await),
         }
     }
 
@@ -310,22 +343,14 @@ impl Access {
         Ok(())
     }
 
-    async fn not_visible(&self) -> Problem {
+    /// Why not, to who has waited since `started`.
+    async fn not_visible(&self, started: Instant) -> Problem {
         metrics::counter!("query_not_yet_visible_total", "model" => self.model.name).increment(1);
-        if let Some(ends) = &self.reads.0.ends {
-            for mark in &self.marks {
-                if !self.has_come_to(mark) && ends.are_before(&mark.position).await {
-                    return position::impossible(&mark.position, "is beyond the end of the log");
-                }
-            }
+        let beyond = self.reads.refuse_beyond(self.model, &self.marks, started);
+        match beyond.await {
+            Err(impossible) => impossible,
+            Ok(()) => self.not_yet_visible(),
         }
-        self.not_yet_visible()
-    }
-
-    fn has_come_to(&self, mark: &PositionMark) -> bool {
-        let read_side = self.reads.0.read_side.borrow();
-        let next = read_side.next_offset(self.model.name, &mark.position);
-        next.is_some_and(|next| next > mark.position.offset)
     }
 
     fn not_yet_visible(&self) -> Problem {

@@ -104,13 +104,19 @@ async fn a_token_from_beyond_the_log_is_told_from_one_that_is_not_visible_yet() 
     let mut token = PositionToken::decode(&created.position()).unwrap();
     token.marks[0].position.offset += 1_000_000;
     let path = format!("/v1/tasks?position={}", token.encode());
-    let refused = mia.read(path).send().await;
-    refused.is_problem(400, "position-impossible");
+    // The end of the log is not always known in time.
+    let refused = eventually("the position is judged", async || {
+        let answer = mia.read(&*path).send().await;
+        (answer.status != 503).then_some(answer)
+    });
+    refused.await.is_problem(400, "position-impossible");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_connections_from_one_address_cost_little_and_hear_why_they_are_refused() {
     const CONNECTIONS: usize = 10_000;
+    // Half as many as the service refuses at a time: beyond those it cuts without a word.
+    const AT_ONCE: usize = 32;
     service_kit::connection::raise_open_files();
     let app = TestApp::start().await;
     let company = app.new_company();
@@ -119,8 +125,8 @@ async fn ten_thousand_connections_from_one_address_cost_little_and_hear_why_they
     let before = resident_megabytes(app.queries.running().pid());
     let mut open = Vec::new();
     let mut answers: BTreeMap<String, usize> = BTreeMap::new();
-    for _ in 0..CONNECTIONS / 100 {
-        let knocking = (0..100).map(|_| knock(queries, &token));
+    for _ in 0..CONNECTIONS.div_ceil(AT_ONCE) {
+        let knocking = (0..AT_ONCE).map(|_| knock(queries, &token));
         for knocked in join_all(knocking).await {
             let (answer, stream) = knocked;
             *answers.entry(answer).or_default() += 1;

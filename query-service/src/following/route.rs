@@ -156,7 +156,7 @@ async fn follow(
         reads,
         model,
     };
-    let since = since(&followed, &parts.headers, parameters.since.as_deref())?;
+    let since = since(&followed, &parts.headers, parameters.since.as_deref()).await?;
     let address = parts.extensions.get::<Peer>().map(|peer| peer.0.ip());
     let begin = Begin {
         slot: followed.reads.limits().enter(&caller.tenant, address)?,
@@ -207,8 +207,9 @@ fn accepts_event_stream(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Where to go on: what the browser says, which is newer, or what the URL says.
-fn since(
+/// Where to go on: what the browser says, which is newer, or what the URL says. It may be beyond
+/// what can be seen, but not beyond the log: who begins there would hear nothing of what comes.
+async fn since(
     followed: &Followed,
     headers: &HeaderMap,
     parameter: Option<&str>,
@@ -226,10 +227,14 @@ fn since(
         return Ok(Some((Place::default(), Otherwise::AtTheStart)));
     }
     let place = Place::decode(text).map_err(|_| position::malformed())?;
-    let marks: Vec<_> = place.marks().collect();
-    followed
-        .reads
-        .check(followed.model, &followed.tenant, &marks)?;
+    let Followed {
+        reads,
+        model,
+        tenant,
+        ..
+    } = followed;
+    let marks = reads.check(*model, tenant, &position::marks_in(text)?)?;
+    reads.refuse_beyond(*model, &marks, Instant::now()).await?;
     Ok(Some((place, Otherwise::Now)))
 }
 

@@ -15,7 +15,7 @@ use tokio::{
 use crate::{
     PATIENCE, Running, board,
     follower::{EventStream, Socket, asked},
-    problem, start, start_with, token, until,
+    partition_of, problem, start, start_with, token, token_of, until,
 };
 
 const LIST: &str = "/v1/tasks";
@@ -399,7 +399,12 @@ async fn what_cannot_be_followed_is_refused_with_the_reason() {
         let path = format!("{LIST}?since={position}");
         problem(follow(&path).await, 400, "position-malformed").await;
     }
-    for elsewhere in [token(board::TOPIC, 99, 0), token(board::TOPIC, 2, 0)] {
+    let not_the_streams = 1 - partition_of("main/task/1");
+    for elsewhere in [
+        token(board::TOPIC, 99, 0),
+        token(board::TOPIC, 2, 0),
+        token_of("main/task/1", not_the_streams, 0),
+    ] {
         let path = format!("{LIST}?since={elsewhere}");
         problem(follow(&path).await, 400, "position-impossible").await;
     }
@@ -711,7 +716,6 @@ async fn however_often_they_come_back_each_hears_everything_once_and_in_order() 
 async fn lists_say_that_streams_are_quarantined_and_tokens_of_these_are_refused() {
     let running = start().await;
     board::project(&running.postgres, 9, &[(1, "one")]).await;
-    let partition_of = |stream: &str| event_log::router::partition_of(&stream.parse().unwrap(), 2);
     let partition = partition_of("main/task/1");
     let held = format!(
         r#"insert into annals.quarantine (model, edition, topic, stream, partition, "offset", code,
@@ -730,26 +734,17 @@ async fn lists_say_that_streams_are_quarantined_and_tokens_of_these_are_refused(
     drop(connection);
     let page = running.get_json(LIST).await;
     assert_eq!(page["quarantined"], 1);
-    let token = |stream: &str, partition, offset| {
-        let position = event_log::Position {
-            topic: board::TOPIC.into(),
-            partition,
-            offset,
-        };
-        let stream = Some(stream.parse().unwrap());
-        event_log::PositionToken::of(position, stream).encode()
-    };
     let read = async |token: &str| running.get(&format!("{LIST}?position={token}")).await;
     // What came before the poisoned event is in the rows.
-    let before = read(&token("main/task/1", partition, 4)).await;
+    let before = read(&token_of("main/task/1", partition, 4)).await;
     assert_eq!(before.status(), 200);
-    let refused = read(&token("main/task/1", partition, 7)).await;
+    let refused = read(&token_of("main/task/1", partition, 7)).await;
     let told = problem(refused, 409, "stream-quarantined").await;
     assert_eq!(told["stream"], "main/task/1");
-    let forged = read(&token("main/task/1", 1 - partition, 7)).await;
+    let forged = read(&token_of("main/task/1", 1 - partition, 7)).await;
     problem(forged, 400, "position-impossible").await;
     // Somebody else's quarantine is nobody's business.
-    let elsewhere = read(&token("acme/task/2", partition_of("acme/task/2"), 7)).await;
+    let elsewhere = read(&token_of("acme/task/2", partition_of("acme/task/2"), 7)).await;
     assert_eq!(elsewhere.status(), 200);
     running.stop().await;
 }

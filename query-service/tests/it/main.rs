@@ -149,6 +149,21 @@ fn token(topic: &str, partition: i32, offset: i64) -> String {
     PositionToken::of(position, None).encode()
 }
 
+/// Of an event of this stream, in whatever partition.
+fn token_of(stream: &str, partition: i32, offset: i64) -> String {
+    let position = Position {
+        topic: board::TOPIC.into(),
+        partition,
+        offset,
+    };
+    PositionToken::of(position, Some(stream.parse().unwrap())).encode()
+}
+
+/// Of the board's topic, which has two.
+fn partition_of(stream: &str) -> i32 {
+    event_log::router::partition_of(&stream.parse().unwrap(), 2)
+}
+
 /// The problem that was answered, once it is clear that it is this one.
 async fn problem(response: Response, status: u16, code: &str) -> Value {
     let answered = response.status();
