@@ -115,7 +115,10 @@ async fn a_new_version_is_planned_verified_applied_and_mended() {
     operator.refused(3, &["check"]);
     for verb in ["plan", "verify"] {
         let refused = operator.refused(3, &[verb]);
-        assert!(refused.contains("assignee: it is lost"), "{verb}: {refused}");
+        assert!(
+            refused.contains("assignee: it is lost"),
+            "{verb}: {refused}"
+        );
     }
     let convert = json!({ "type": "ANNALS", "operations": [{ "op": "convert", "field": "assignee" }],
                           "drops": ["assignee"] });
