@@ -11,8 +11,12 @@ use projector::{
     rebuild::{Rebuild, editions},
 };
 
+use reqwest::Method;
+use serde_json::{Value, json};
+
 use crate::{
     exactly_once::fold,
+    log::Piece,
     models::{Tally, schemas, written},
     world::{World, until},
 };
@@ -74,6 +78,82 @@ async fn without_a_rule_a_later_version_is_poison() {
     running.stop().await;
 }
 
+/// In version 2 weights are text; what is no number has none in version 1.
+fn weighed(downgrade: &str) -> SchemaFile {
+    let upgrade = r#"{"type":"ANNALS","operations":[{"op":"convert","field":"weight"}]}"#;
+    let rules = format!(r#"{{"upgrade":{upgrade},"downgrade":{downgrade}}}"#);
+    SchemaFile {
+        text: r#"{"type":"record","namespace":"annals.notes","name":"Written","fields":[
+            {"name":"text","type":"string"},
+            {"name":"weight","type":"string"}]}"#
+            .into(),
+        ..version_2(Some(&rules))
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_a_rule_fails_on_stops_its_stream_alone_until_the_rule_is_mended() {
+    let (world, mut log) = World::new().await;
+    let file = weighed(
+        r#"{"type":"ANNALS","operations":[{"op":"convert","field":"weight"}],"drops":["weight"]}"#,
+    );
+    let id = world.registry.register_file(WRITTEN, &file).await.unwrap();
+    let event = |weight: &str| {
+        let weight = [&[weight.len() as u8 * 2][..], weight.as_bytes()].concat();
+        let head = [&[0][..], &id.to_be_bytes(), b"\x0alater"].concat();
+        Piece::Raw(WRITTEN, [head, weight].concat())
+    };
+    let beside = (0..).map(|n| format!("b{n}"));
+    let beside = beside
+        .filter(|it| log.partition_of(it) == log.partition_of("a"))
+        .take(1)
+        .collect::<String>();
+    let pieces = [
+        ("a", "1"),
+        (&beside, "2"),
+        ("a", "many"),
+        (&beside, "4"),
+        ("a", "5"),
+    ];
+    let pieces = pieces.map(|(stream, weight)| (stream.to_owned(), event(weight)));
+    log.append_mixed(&pieces).await;
+    let running = world.start(vec![model::<Tally>()]);
+    world.caught_up("tally", &log).await;
+    running.ready().await;
+    let quarantined = world.quarantined().await;
+    assert_eq!(quarantined.len(), 1);
+    assert_eq!(
+        (&*quarantined[0].stream, quarantined[0].held),
+        ("main/note/a", 1)
+    );
+    let reason = &quarantined[0].reason;
+    assert!(reason.contains("`weight` cannot be migrated"), "{reason}");
+    let later = |weights: &[i64]| {
+        let events: Vec<_> = weights.iter().map(|it| written("later", *it)).collect();
+        Some(fold(&events))
+    };
+    assert_eq!(world.tally("a").await, later(&[1]));
+    assert_eq!(world.tally(&beside).await, later(&[2, 4]));
+    running.stop().await;
+
+    let mended = weighed(
+        r#"{"type":"JSONATA","expression":"{'text': text, 'weight': weight = 'many' ? 100 : $number(weight)}"}"#,
+    );
+    let path = ["subjects", WRITTEN, "versions", "2", "rules"];
+    let request = world.registry.request(Method::POST, &path).json(&json!({
+        "migrationRules": mended.migration.unwrap().to_rules(2),
+        "revision": 2,
+    }));
+    let _: Value = world.registry.ask(WRITTEN, request).await.unwrap();
+    let running = world.start(vec![model::<Tally>()]);
+    running.ready().await;
+    let desk = world.desk(vec![model::<Tally>()]);
+    let released = desk.retry("tally", "main/note/a").await.unwrap();
+    assert!(released[0].still.is_none());
+    assert_eq!(world.tally("a").await, later(&[1, 100, 5]));
+    running.stop().await;
+}
+
 #[tokio::test]
 async fn while_nobody_can_be_asked_a_later_version_is_waited_for() {
     let (mut world, mut log) = World::new().await;
@@ -82,7 +162,7 @@ async fn while_nobody_can_be_asked_a_later_version_is_waited_for() {
     let running = world.start(vec![model::<Tally>()]);
     log.append("a", &[written("first", 1)]).await;
     world.caught_up("tally", &log).await;
-    world.end_registry();
+    world.end_registry().await;
     log.append_raw("a", WRITTEN, &later(id)).await;
     running.troubled("tally", "schema registry").await;
     assert!(world.quarantined().await.is_empty());

@@ -33,12 +33,15 @@ use crate::{
 
 const PARTITIONS: i32 = 2;
 /// Long enough for a busy machine; nothing waits for it to pass.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct World {
     pub cluster: Cluster,
     pub generation: Generation,
+    /// The test's own, which is waited for as long as a test waits.
     pub postgres: PgPool,
+    /// That of the projectors, which are to notice soon that Postgres is away.
+    projectors: PgPool,
     pub registry: RegistryClient,
     registry_url: String,
     /// Whether the projectors that are started swap new versions in without being asked.
@@ -83,11 +86,11 @@ impl World {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let database = stack.fresh_database().await.unwrap();
         let (_, name) = database.rsplit_once('_').unwrap();
-        let postgres = PgPoolOptions::new()
-            .max_connections(8)
-            .acquire_timeout(Duration::from_secs(5))
-            .connect_lazy(&database)
-            .unwrap();
+        let postgres = |acquired_within| {
+            let options = PgPoolOptions::new().max_connections(8);
+            let options = options.acquire_timeout(acquired_within);
+            options.connect_lazy(&database).unwrap()
+        };
         let (registry_url, registry) = serve_registry(&database, "127.0.0.1:0").await;
         Self {
             cluster: Cluster::new(stack.kafka()),
@@ -95,7 +98,8 @@ impl World {
                 name: format!("test-{name}"),
                 partitions: PARTITIONS,
             },
-            postgres,
+            postgres: postgres(PATIENCE),
+            projectors: postgres(Duration::from_secs(5)),
             registry: RegistryClient::new(&registry_url).unwrap(),
             registry_url,
             swap_unasked: false,
@@ -103,9 +107,14 @@ impl World {
         }
     }
 
-    /// The registry goes, until it is asked back.
-    pub fn end_registry(&mut self) {
+    /// The registry goes, until it is asked back. Returns when it is gone.
+    pub async fn end_registry(&mut self) {
         self._registry = None;
+        until("nobody answers for the registry", async || {
+            let answer = self.registry.schema_of_id(1).await;
+            answer.is_err_and(|error| error.is_temporary())
+        })
+        .await;
     }
 
     pub async fn serve_registry_again(&mut self) {
@@ -141,10 +150,17 @@ impl World {
 
     pub async fn make_topic(&self) {
         let topic = self.generation.events_topic("notes");
-        let options = TopicOptions::default();
-        ensure_topic(&self.cluster, &topic, Purpose::Events, PARTITIONS, options)
-            .await
-            .unwrap();
+        let (purpose, options) = (Purpose::Events, TopicOptions::default());
+        let began = Instant::now();
+        // Where it was deleted a moment ago, the broker may be late to know it again.
+        while let Err(error) =
+            ensure_topic(&self.cluster, &topic, purpose, PARTITIONS, options).await
+        {
+            assert!(
+                error.is_temporary() && began.elapsed() < PATIENCE,
+                "{error}"
+            );
+        }
     }
 
     pub async fn log(&self) -> Log {
@@ -224,7 +240,7 @@ impl World {
     fn config(&self) -> Config {
         Config {
             cluster: self.cluster.clone(),
-            postgres: self.postgres.clone(),
+            postgres: self.projectors.clone(),
             registry: self.registry.clone(),
             generation: self.generation.clone(),
             swap_unasked: self.swap_unasked,
