@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use dev_stack::{ClusterOptions, KafkaCluster, new_temporary_folder, wipe};
 
+use crate::PATIENCE;
+
 #[tokio::test]
 async fn cluster_outlives_a_killed_broker_and_takes_it_back() {
     // Nobody listens there; it is only what clients are told.
@@ -38,7 +40,7 @@ fn until_members(asked: u16, ports: &[u16]) {
     let wanted: Vec<_> = ports.iter().map(|port| u32::from(*port)).collect();
     let mut told = Vec::new();
     while told != wanted {
-        assert!(started.elapsed() < Duration::from_secs(60), "{told:?}");
+        assert!(started.elapsed() < PATIENCE, "{told:?}");
         std::thread::sleep(Duration::from_millis(50));
         told = members(asked).unwrap_or_default();
     }

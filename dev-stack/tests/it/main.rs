@@ -9,6 +9,7 @@ mod refusals;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
+use std::time::Duration;
 
 use dev_stack::DevStack;
 
@@ -17,11 +18,18 @@ fn dev_stack() -> Command {
     Command::new(env!("CARGO_BIN_EXE_dev-stack"))
 }
 
+/// How long anything may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// Whether somebody accepts connections there and answers Kafka's ApiVersions (version 0).
 fn kafka_answers(address: &str) -> bool {
+    kafka_answers_within(PATIENCE, address)
+}
+
+fn kafka_answers_within(time: Duration, address: &str) -> bool {
     let ask = || {
         let mut broker = TcpStream::connect(address)?;
-        broker.set_read_timeout(Some(std::time::Duration::from_secs(2)))?;
+        broker.set_read_timeout(Some(time))?;
         broker.write_all(&[0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 7, 0xff, 0xff])?;
         let mut size_and_correlation_id = [0; 8];
         broker.read_exact(&mut size_and_correlation_id)?;
