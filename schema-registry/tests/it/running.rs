@@ -120,7 +120,7 @@ impl Running {
                 tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             }
         };
-        let patience = std::time::Duration::from_secs(60);
+        let patience = std::time::Duration::from_secs(120);
         tokio::time::timeout(patience, readiness).await.unwrap()
     }
 }
