@@ -50,7 +50,8 @@ pub async fn produce(cluster: &Cluster, topic: &str, partition: i32, bytes: Byte
     (partition.error_code, partition.base_offset)
 }
 
-/// The error code and the identity that the coordinator answers; waits out an unfinished transaction.
+/// The error code and the identity that the coordinator answers; waits out an unfinished
+/// transaction, and a broker that has no identities yet.
 pub async fn init_producer_id(
     cluster: &Cluster,
     transactional_id: Option<&str>,
@@ -87,6 +88,7 @@ async fn ask_for_identity(
     transactional_id: Option<&str>,
     expected: ProducerIdentity,
 ) -> (i16, ProducerIdentity) {
+    const LOAD_IN_PROGRESS: i16 = 14;
     const CONCURRENT_TRANSACTIONS: i16 = 51;
     let request = InitProducerIdRequest::default()
         .with_transactional_id(transactional_id.map(transactional))
@@ -95,7 +97,7 @@ async fn ask_for_identity(
         .with_producer_epoch(expected.epoch);
     loop {
         let answer = coordinator.call(4, &request).await.unwrap();
-        if answer.error_code != CONCURRENT_TRANSACTIONS {
+        if ![LOAD_IN_PROGRESS, CONCURRENT_TRANSACTIONS].contains(&answer.error_code) {
             let given = ProducerIdentity {
                 id: answer.producer_id.0,
                 epoch: answer.producer_epoch,
