@@ -64,25 +64,24 @@ def read_all(kafka, topic, decode):
         }
     )
     partitions = consumer.list_topics(topic, timeout=PATIENCE_S).topics[topic].partitions
-    open_ends = {}
+    ends = {}
     for number in partitions:
         low, high = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=PATIENCE_S)
         if low < high:
-            open_ends[number] = high
-    consumer.assign([TopicPartition(topic, number, 0) for number in open_ends])
-    values, deadline = [], time.monotonic() + PATIENCE_S
-    while open_ends:
-        assert time.monotonic() < deadline, f"still waiting for {open_ends}"
+            ends[number] = high
+    consumer.assign([TopicPartition(topic, number, 0) for number in ends])
+    values, unread, deadline = [], set(ends), time.monotonic() + PATIENCE_S
+    while unread:
+        assert time.monotonic() < deadline, f"still waiting for {unread} of {ends}"
         message = consumer.poll(0.2)
-        if message is None:
-            # Markers have offsets too, and no messages.
-            places = consumer.position([TopicPartition(topic, number) for number in open_ends])
-            open_ends = {p.partition: open_ends[p.partition] for p in places if p.offset < open_ends[p.partition]}
-            continue
-        assert message.error() is None, message.error()
-        values.append(decode(message))
-        if message.offset() + 1 >= open_ends[message.partition()]:
-            del open_ends[message.partition()]
+        if message is not None:
+            assert message.error() is None, message.error()
+            # Others go on writing meanwhile.
+            if message.offset() < ends[message.partition()]:
+                values.append(decode(message))
+        # Markers have offsets too, and no messages.
+        places = consumer.position([TopicPartition(topic, number) for number in unread])
+        unread = {place.partition for place in places if place.offset < ends[place.partition]}
     consumer.close()
     return values
 
