@@ -54,17 +54,19 @@ pub struct Role {
 }
 
 impl TestApp {
-    /// Everything, ready, on the stack that all tests share.
+    /// Everything, ready, on the stack that all tests share: its servers are there all the time,
+    /// so an answer comes, however busy the machine is.
     pub async fn start() -> Self {
-        let app = Self::on(dev_stack::shared().await).await;
-        app.start_all().await;
-        app
+        Self::start_with(&[]).await
     }
 
-    /// The same with one more setting, such as `COMMANDS__SESSION_MS`.
-    pub async fn start_with(name: &'static str, value: &str) -> Self {
+    /// The same with more settings, such as `COMMANDS__SESSION_MS`.
+    pub async fn start_with(settings: &[(&'static str, &str)]) -> Self {
         let mut app = Self::on(dev_stack::shared().await).await;
-        app.settings.push((name, value.into()));
+        let patient = [("COMMANDS__ANSWER_WITHIN_MS", "60000")];
+        let settings = patient.iter().chain(settings);
+        let settings = settings.map(|(name, value)| (*name, (*value).to_owned()));
+        app.settings.extend(settings);
         app.start_all().await;
         app
     }
@@ -88,7 +90,6 @@ impl TestApp {
             ("POSTGRES", postgres),
             ("REGISTRY", format!("http://{}", registry.address)),
             ("GENERATION", new_key()),
-            ("ENVIRONMENT", "e2e".into()),
             ("PARTITIONS", "4".into()),
             ("DATA", data.path().display().to_string()),
             ("LOG__FORMAT", "json".into()),

@@ -109,9 +109,11 @@ impl Process {
     pub async fn said(&self, text: &str) -> String {
         let what = format!("a line with {text:?}");
         eventually(&what, async || {
+            // In this order: it may say it last of all.
+            let ended = self.has_ended();
             let said = self.stderr();
             let line = said.lines().find(|line| line.contains(text));
-            if line.is_none() && self.has_ended() {
+            if line.is_none() && ended {
                 panic!("the process ended and never said {text:?}, but:\n{said}");
             }
             line.map(str::to_owned)

@@ -189,10 +189,17 @@ impl Read {
         self
     }
 
+    /// As a client should: again, as long as what it waits for is not visible yet.
+    ///
     /// # Panics
     /// When there is no answer.
     pub async fn send(&self) -> Answer {
-        self.attempt().await.expect("the query service answers")
+        eventually(&format!("an answer to GET {}", self.path), async || {
+            let answer = self.attempt().await;
+            let answer = answer.expect("the query service answers");
+            (answer.status != 503 || self.positions.is_empty()).then_some(answer)
+        })
+        .await
     }
 
     pub async fn attempt(&self) -> reqwest::Result<Answer> {

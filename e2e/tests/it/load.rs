@@ -141,7 +141,7 @@ pub(crate) async fn assert_repeatable(app: &TestApp, commands: &[(Command, Answe
     let end = raw_log::Ends::new(app, &["tasks"]);
     let before = end.sum();
     for (command, first) in commands {
-        let again = command.send().await;
+        let again = command.until_answered().await;
         assert!(again.is_replayed(), "{again:?}");
         assert_same(&again, first);
     }

@@ -139,8 +139,8 @@ async fn without_postgres_commands_go_on_and_reads_wait() {
     }
     let read = mia.read("/v1/tasks").send().await;
     read.is_problem(503, "read-side-unavailable");
-    let read = mia.read("/v1/tasks").after(&commands[0].1).send().await;
-    read.is_problem(503, "not-yet-visible");
+    let read = mia.read("/v1/tasks").after(&commands[0].1).attempt().await;
+    read.unwrap().is_problem(503, "not-yet-visible");
 
     postgres.start().await.unwrap();
     app.until_ready().await;

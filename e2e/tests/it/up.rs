@@ -99,10 +99,11 @@ async fn nothing_is_left_behind_by_ctrl_c_or_a_kill() {
     let up = place.up().await;
     let family = family_of(up.pid());
     assert!(family.len() > 3, "no Kafka and Postgres among {family:?}");
-    let megabytes: Vec<_> = family.iter().map(|pid| megabytes_of(*pid)).collect();
+    let megabytes = family.iter().filter_map(|pid| megabytes_of(*pid));
+    let megabytes: Vec<_> = megabytes.collect();
     let sum: u64 = megabytes.iter().sum();
     eprintln!("all processes together take {sum} MB: {megabytes:?}");
-    assert!(sum <= 1_200, "{sum} MB");
+    assert!(megabytes.len() > 3 && sum <= 1_200, "{sum} MB");
 
     let title = "AVRO-12: Sort the records";
     let token = place.run(&["token", "--user", "polly", "--role", "worker"]);
@@ -131,8 +132,8 @@ async fn nothing_is_left_behind_by_ctrl_c_or_a_kill() {
     until_gone(&family).await;
 
     let up = place.up().await;
-    let tasks = polly.read("/v1/tasks").send().await.succeeded();
-    assert_eq!(tasks.body["items"][0]["title"], title);
+    let tasks = polly.read("/v1/tasks").after(&created).send().await;
+    assert_eq!(tasks.succeeded().body["items"][0]["title"], title);
     let family = family_of(up.pid());
     up.kill().await;
     until_gone(&family).await;
@@ -238,10 +239,11 @@ async fn until_gone(family: &[u32]) {
 }
 
 /// Its share of the memory that it has in use; what several share counts once in their sum.
-fn megabytes_of(pid: u32) -> u64 {
+/// Nothing of one that has ended: Postgres lets processes of its own come and go.
+fn megabytes_of(pid: u32) -> Option<u64> {
     let proc = Path::new("/proc").join(pid.to_string());
-    let text = fs::read_to_string(proc.join("smaps_rollup")).unwrap();
-    let line = text.lines().find(|line| line.starts_with("Pss:")).unwrap();
+    let text = fs::read_to_string(proc.join("smaps_rollup")).ok()?;
+    let line = text.lines().find(|line| line.starts_with("Pss:"))?;
     let kilobytes = line.split_whitespace().nth(1).unwrap();
-    kilobytes.parse::<u64>().unwrap() / 1_000
+    Some(kilobytes.parse::<u64>().unwrap() / 1_000)
 }
