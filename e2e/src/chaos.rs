@@ -19,7 +19,7 @@ pub mod world;
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use checker::check;
 use history::Clock;
@@ -56,7 +56,10 @@ pub enum ChaosError {
 }
 
 /// How long everything may take to serve again once nothing is broken any more.
-const RECOVERED_WITHIN: Duration = Duration::from_secs(60);
+const RECOVERED_WITHIN: Duration = Duration::from_secs(120);
+/// Operations of each client, without which a run would say little: on a busy machine, some of
+/// them come after everything was mended.
+const LEAST_OPERATIONS: u64 = 10;
 
 pub async fn run(plan: &Plan) -> Result<Report, ChaosError> {
     let mut dice = Dice::new(plan.seed);
@@ -76,6 +79,10 @@ pub async fn run(plan: &Plan) -> Result<Report, ChaosError> {
         }
     }
     recovery.ready_after = mended.elapsed();
+    let least = load.until_answered(LEAST_OPERATIONS * plan.clients as u64);
+    if timeout(RECOVERED_WITHIN, least).await.is_err() {
+        recovery.failed.push("the clients get no answers".into());
+    }
     let mut history = load.end(RECOVERED_WITHIN).await;
     recovery.answered_after = mended.elapsed();
 

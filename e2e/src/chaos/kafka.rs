@@ -21,6 +21,8 @@ use super::{
 };
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// Once nothing is broken any more.
+const END_WITHIN: Duration = Duration::from_secs(60);
 const TRANSACTIONS: &str = "__transaction_state";
 
 #[derive(Debug, thiserror::Error)]
@@ -127,7 +129,7 @@ impl World {
         let (client, asked) = (self.client(), topic.clone());
         let ask = move || {
             let client: BaseConsumer = client.create()?;
-            client.fetch_watermarks(&asked, number, ANSWER_WITHIN)
+            client.fetch_watermarks(&asked, number, END_WITHIN)
         };
         let asked = tokio::task::spawn_blocking(ask).await;
         let (_, end) = asked.expect("asking does not panic")?;

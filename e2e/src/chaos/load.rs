@@ -102,9 +102,14 @@ impl Load {
         }
     }
 
-    /// Waits for so many answers.
+    /// How many operations have their answers.
+    pub fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// Waits until so many operations have theirs.
     pub async fn until_answered(&self, operations: u64) {
-        while self.answered.load(Ordering::Relaxed) < operations {
+        while self.answered() < operations {
             sleep(Duration::from_millis(20)).await;
         }
     }

@@ -13,7 +13,7 @@ use rdkafka::{
     error::KafkaError,
     producer::{FutureProducer, FutureRecord, Producer},
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     history::{Clock, Moment, Operation, Place},
@@ -22,8 +22,8 @@ use super::{
     world::{PARTITIONS, World},
 };
 
-const SOON: Duration = Duration::from_secs(20);
-const NOTICED_WITHIN: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
+const NOTICED_WITHIN: Duration = Duration::from_secs(100);
 const A_MONTH_MS: i64 = 30 * 24 * 3_600_000;
 
 /// What was written, into which shard, and what came of it.
@@ -52,7 +52,7 @@ pub struct Trespasses {
 impl World {
     /// With clients at work.
     pub async fn trespass(&self, clock: Clock, clients: usize, dice: &mut Dice) -> Trespasses {
-        const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
+        const ANSWERED_WITHIN: Duration = Duration::from_secs(120);
         let mut found = Trespasses::default();
         let pause = Duration::from_millis(100);
         let load = Load::begin(self, clock, clients, pause, dice);
@@ -68,7 +68,11 @@ impl World {
                 found.failed.push(error.to_string());
             }
         }
-        sleep(Duration::from_secs(3)).await;
+        // Some on every shard.
+        let more = load.until_answered(load.answered() + 10 * clients as u64);
+        if timeout(ANSWERED_WITHIN, more).await.is_err() {
+            found.failed.push("the clients get no answers".into());
+        }
         found.history = load.end(ANSWERED_WITHIN).await;
         found.count_answers(noticed);
         found
@@ -145,7 +149,15 @@ impl World {
             let added = assignment.add_partition_offset(&place.topic, place.partition, offset);
             added.ok()?;
             consumer.assign(&assignment).ok()?;
-            let message = consumer.poll(SOON)?.ok()?;
+            let began = Instant::now();
+            let message = loop {
+                match consumer.poll(SOON)? {
+                    Ok(message) => break message,
+                    // Of a connection that was lost, for one; another is made.
+                    Err(_) if began.elapsed() < SOON => {}
+                    Err(_) => return None,
+                }
+            };
             match message.timestamp() {
                 Timestamp::LogAppendTime(ms) | Timestamp::CreateTime(ms) => {
                     Some(Duration::from_millis(ms.abs_diff(now_ms())))

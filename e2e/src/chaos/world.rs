@@ -99,7 +99,6 @@ impl World {
             ("POSTGRES", postgres.fresh_database().await?),
             ("REGISTRY", format!("http://{}", registry.address)),
             ("GENERATION", generation.clone()),
-            ("ENVIRONMENT", "chaos".into()),
             ("PARTITIONS", PARTITIONS.to_string()),
             ("REPLICATION", BROKERS.to_string()),
             ("DATA", data.path().display().to_string()),
@@ -132,7 +131,7 @@ impl World {
     }
 
     async fn start_roles(&self) -> Result<(), WorldError> {
-        const WITHIN: Duration = Duration::from_secs(60);
+        const WITHIN: Duration = Duration::from_secs(120);
         self.run(&self.registry);
         self.registry.until_ready(WITHIN).await?;
         let mut register = self.annals();
