@@ -82,10 +82,15 @@ impl StartError {
     fn is_temporary(&self) -> bool {
         match self {
             Self::Topic(error) => error.is_temporary(),
-            // Schemas may be registered at any moment.
+            // Schemas may be registered at any moment, and rules that do not fit taken back.
             Self::Codec(CodecError::Registry(error)) => {
-                error.is_temporary() || matches!(error, RegistryError::Unknown { .. })
+                let may_change = matches!(
+                    error,
+                    RegistryError::Unknown { .. } | RegistryError::Rules { .. }
+                );
+                error.is_temporary() || may_change
             }
+            Self::Codec(CodecError::Plan { .. }) => true,
             Self::Broker(error) => error.is_temporary(),
             Self::SelfTest(error) => error.is_temporary(),
             Self::Switch(error) => error.is_temporary(),

@@ -24,7 +24,7 @@ use serde_avro_fast::{
 use serde_json::Value;
 
 use crate::{
-    migration::{HistoryError, fingerprint},
+    migration::fingerprint,
     registry::{RegistryClient, RegistryError},
     schemas::{ContextSchemas, SchemaFile},
 };
@@ -71,13 +71,13 @@ pub enum CodecError {
     },
     #[error("the schema of {event} is not usable Avro: {reason}")]
     Schema { event: String, reason: String },
-    #[error("version {from} of {event} cannot be read as version {to}")]
+    /// The reason says which rule does not fit, and how to go back to one that does.
+    #[error("version {from} of {event} cannot be read as version {to}: {reason}")]
     Plan {
         event: String,
         from: u32,
         to: u32,
-        #[source]
-        source: HistoryError,
+        reason: String,
     },
     #[error(transparent)]
     Registry(#[from] RegistryError),

@@ -44,7 +44,12 @@ pub enum RegistryError {
     },
     #[error("failed to set up the HTTP client for the schema registry")]
     Client(#[source] reqwest::Error),
-    #[error("the schema registry has rules of {subject} version {version} that cannot be used")]
+    #[error(
+        "the schema registry has rules of {subject} version {version} that cannot be used: see \
+         `annals schema history {event}`, and go back with `annals schema rollback {event} \
+         --version {version}`",
+        event = subject.rsplit('.').next().unwrap_or_default()
+    )]
     Rules {
         subject: String,
         version: u32,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::CodecError;
 use crate::{
-    migration::{History, Migration, Plan},
+    migration::{History, HistoryError, Migration, Plan, PlanError},
     registry::{RegistryClient, RegistryError},
     schemas::SchemaFile,
 };
@@ -90,11 +90,11 @@ impl Versions {
         let newest = history.newest();
         let plan = |from| {
             let plan = history.plan(from, newest);
-            plan.map(Arc::new).map_err(|source| CodecError::Plan {
+            plan.map(Arc::new).map_err(|error| CodecError::Plan {
                 event: event_type.into(),
                 from,
                 to: newest,
-                source,
+                reason: unfit(event_type, &history, from, &error),
             })
         };
         let plans = (1..newest).map(plan).collect::<Result<_, _>>()?;
@@ -150,5 +150,96 @@ impl Versions {
             readings.push((id, Reading { variant, plan }));
         }
         Ok(readings)
+    }
+}
+
+/// Which rule does not fit and why, and what to do about it: on one line.
+fn unfit(event_type: &str, history: &History, from: u32, error: &HistoryError) -> String {
+    let why = match error {
+        HistoryError::Plan(PlanError(report)) => {
+            let errors: Vec<_> = report.errors().map(ToString::to_string).collect();
+            errors.join("; ")
+        }
+        HistoryError::NoSuchVersion(_) => error.to_string(),
+    };
+    let does_not_fit = |edge: &u32| history.plan(edge - 1, *edge).is_err();
+    let Some(edge) = (from + 1..=history.newest()).find(does_not_fit) else {
+        return why;
+    };
+    let event = event_type.rsplit('.').next().unwrap_or(event_type);
+    let revision = history.migration(edge).map(Migration::revision);
+    match revision {
+        Some(revision @ 2..) => format!(
+            "revision {revision} of the rules of version {edge} does not fit: {why}; see `annals \
+             schema history {event}`, and go back with `annals schema rollback {event} --version \
+             {edge}`"
+        ),
+        _ => format!(
+            "the rules of version {edge} do not fit: {why}; mend them in the file, see `annals \
+             schema check`"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(version: u32, field: &str) -> SchemaFile {
+        let text = format!(
+            r#"{{"type":"record","name":"TaskCreated","fields":[{{"name":"{field}","type":"string"}}]}}"#
+        );
+        SchemaFile {
+            event: "TaskCreated".into(),
+            version,
+            text,
+            migration: None,
+        }
+    }
+
+    fn rename(from: &str, to: &str, revision: u32) -> Option<Migration> {
+        let text = format!(
+            r#"{{"upgrade":{{"type":"ANNALS","operations":[
+                {{"op":"rename","from":"{from}","to":"{to}"}}]}}}}"#
+        );
+        Some(Migration::parse(&text).unwrap().with_revision(revision))
+    }
+
+    fn refused(migrations: Vec<Option<Migration>>) -> String {
+        let files = [file(1, "title"), file(2, "name"), file(3, "label")];
+        let event = "annals.tasks.TaskCreated";
+        let ids = vec![Some(1), Some(2), Some(3)];
+        let error = Versions::new(event, &files, ids, migrations).unwrap_err();
+        error.to_string()
+    }
+
+    #[test]
+    fn rules_that_do_not_fit_are_named_with_the_way_back() {
+        let told = refused(vec![
+            None,
+            rename("titel", "name", 3),
+            rename("name", "label", 1),
+        ]);
+        for expected in [
+            "version 1 of annals.tasks.TaskCreated cannot be read as version 3",
+            "revision 3 of the rules of version 2",
+            "`titel`",
+            "`annals schema rollback TaskCreated --version 2`",
+        ] {
+            assert!(told.contains(expected), "{told}");
+        }
+        assert!(!told.contains('\n'), "{told}");
+    }
+
+    #[test]
+    fn rules_that_were_never_mended_have_no_way_back() {
+        let told = refused(vec![
+            None,
+            rename("title", "name", 2),
+            rename("named", "label", 1),
+        ]);
+        assert!(told.contains("the rules of version 3"), "{told}");
+        assert!(told.contains("`annals schema check`"), "{told}");
+        assert!(!told.contains("rollback"), "{told}");
     }
 }
