@@ -10,7 +10,6 @@ use projector::{
     model,
     rebuild::{Rebuild, editions},
 };
-
 use reqwest::Method;
 use serde_json::{Value, json};
 
