@@ -43,7 +43,7 @@ mod tests {
             .args(["-TERM", &this_process])
             .status();
         assert!(kill.unwrap().success());
-        tokio::time::timeout(Duration::from_secs(5), token.cancelled())
+        tokio::time::timeout(Duration::from_secs(60), token.cancelled())
             .await
             .expect("the signal cancels the token");
     }

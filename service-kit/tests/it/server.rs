@@ -12,6 +12,9 @@ use tokio::{
 
 use crate::{start, start_with};
 
+/// A test that waits for longer has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 #[tokio::test]
 async fn an_address_in_use_is_named_on_one_line() {
     let first = Server::bind("127.0.0.1:0").await.unwrap();
@@ -63,12 +66,14 @@ async fn requests_under_way_are_answered_before_the_server_stops() {
 
 #[tokio::test]
 async fn an_idle_connection_does_not_hold_the_server_up() {
-    let server = start(Router::new().route("/", get(async || "fine"))).await;
+    let router = Router::new().route("/", get(async || "fine"));
+    // Far longer than a test waits.
+    let server = start_with(router, |server| server.drain(Duration::from_secs(3600))).await;
     let client = crate::client();
     client.get(server.url("/")).send().await.unwrap();
     let _silent = TcpStream::connect(server.address).await.unwrap();
     server.shutdown.cancel();
-    let stopped = tokio::time::timeout(Duration::from_secs(5), server.stopped).await;
+    let stopped = tokio::time::timeout(PATIENCE, server.stopped).await;
     stopped.expect("idle connections end at once").unwrap();
 }
 
@@ -80,7 +85,7 @@ async fn a_request_that_takes_too_long_is_cut_off() {
     reached.acquire().await.unwrap().forget();
     server.shutdown.cancel();
     server.stopped.await.unwrap();
-    let answer = tokio::time::timeout(Duration::from_secs(5), request).await;
+    let answer = tokio::time::timeout(PATIENCE, request).await;
     let answer = answer.expect("the connection is closed, not left open");
     assert!(answer.unwrap().is_err());
 }
