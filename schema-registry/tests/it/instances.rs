@@ -32,7 +32,7 @@ async fn concurrent_registrations_give_no_id_and_no_version_twice() {
         for subject in ["a", "b", "c"] {
             for instance in [&instances[0], &instances[1], &instances[0], &instances[1]] {
                 registrations.push(async move {
-                    let answer = instance.register(subject, &schema(number)).await;
+                    let answer = instance.register_at_last(subject, &schema(number)).await;
                     let number_of = |key: &str| {
                         answer.body[key]
                             .as_i64()
@@ -82,8 +82,8 @@ async fn concurrent_registrations_are_held_against_each_other() {
         let [one, other] = ["int", "string"]
             .map(|type_| json!({"type": "record", "name": "R", "fields": [{"name": "f", "type": type_}]}));
         let (one, other) = tokio::join!(
-            instances[0].register(&subject, &one),
-            instances[1].register(&subject, &other)
+            instances[0].register_at_last(&subject, &one),
+            instances[1].register_at_last(&subject, &other)
         );
         let accepted = [one, other]
             .iter()

@@ -8,9 +8,7 @@ use schema_registry::{Config, Role, Service, TopicConfig};
 use serde_json::{Value, json};
 use service_kit::SecretUrl;
 
-use crate::running::{Running, new_database, start};
-
-const PATIENCE: Duration = Duration::from_secs(120);
+use crate::running::{PATIENCE, Running, new_database, start};
 
 fn new_topic() -> String {
     use std::hash::{BuildHasher, RandomState};
@@ -204,7 +202,11 @@ async fn two_instances_write_one_topic() {
     ];
     let registrations = (0..30).map(|n| {
         let instance = &instances[n % 2];
-        async move { instance.registered("a", &schema(&format!("f{n}"))).await }
+        async move {
+            let schema = schema(&format!("f{n}"));
+            let answer = instance.register_at_last("a", &schema).await;
+            answer.body["id"].as_i64().unwrap()
+        }
     });
     let mut ids = futures::future::join_all(registrations).await;
     ids.sort_unstable();
