@@ -5,7 +5,7 @@ use std::time::Duration;
 use kernel::Actor;
 use service_kit::{DevKey, TokenRequest};
 
-use crate::{HOUR, board, problem, start, titles};
+use crate::{HOUR, answered, board, problem, start, titles};
 
 #[tokio::test]
 async fn a_query_wants_a_valid_token() {
@@ -130,7 +130,7 @@ async fn sql_in_a_filter_is_text() {
             .request("/v1/tasks")
             .query(&[("search", search)])
             .bearer_auth(running.token("ada", "main"));
-        let page: serde_json::Value = request.send().await.unwrap().json().await.unwrap();
+        let page: serde_json::Value = answered(request).await.json().await.unwrap();
         let expected: Vec<_> = Some(hostile)
             .filter(|title| title.contains(search))
             .into_iter()

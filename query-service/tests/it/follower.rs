@@ -1,6 +1,6 @@
 //! Clients that follow, as simple as they can be.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, io, time::Instant};
 
 use futures::{SinkExt, StreamExt};
 use reqwest::{RequestBuilder, Response};
@@ -11,10 +11,14 @@ use tokio::{
 };
 use tokio_tungstenite::{
     WebSocketStream, client_async,
-    tungstenite::{Message, client::IntoClientRequest, handshake::client::Request},
+    tungstenite::{
+        self, Message,
+        client::IntoClientRequest,
+        handshake::client::{Request, Response as HandshakeResponse},
+    },
 };
 
-use crate::{PATIENCE, Running};
+use crate::{PATIENCE, Running, answered};
 
 /// An event as a client sees it, whichever way it came.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,7 +51,7 @@ impl EventStream {
     /// # Panics
     /// When it is refused.
     pub async fn open(running: &Running, path: &str, since: Option<&str>) -> Self {
-        let response = asked(running, path, since).send().await.unwrap();
+        let response = answered(asked(running, path, since)).await;
         let status = response.status();
         if status != 200 {
             panic!("{path}: {status} {}", response.text().await.unwrap());
@@ -143,6 +147,29 @@ fn handshake(running: &Running, path: &str) -> Request {
     request
 }
 
+/// A WebSocket, and what was answered to who asked for it.
+type Shaken = Result<(WebSocketStream<TcpStream>, HandshakeResponse), tungstenite::Error>;
+
+async fn shake_hands(running: &Running, request: Request) -> Shaken {
+    shake_hands_over(async || TcpStream::connect(running.address).await, request).await
+}
+
+/// Comes again as [`answered`] does.
+async fn shake_hands_over(
+    connect: impl AsyncFn() -> io::Result<TcpStream>,
+    request: Request,
+) -> Shaken {
+    let began = Instant::now();
+    loop {
+        let stream = connect().await.unwrap();
+        match client_async(request.clone(), stream).await {
+            Err(tungstenite::Error::Http(refused))
+                if refused.status() == 503 && began.elapsed() < PATIENCE => {}
+            shaken => return shaken,
+        }
+    }
+}
+
 pub struct Socket(WebSocketStream<TcpStream>);
 
 impl Socket {
@@ -150,12 +177,8 @@ impl Socket {
         Self::try_open(running, path).await.unwrap()
     }
 
-    pub async fn try_open(
-        running: &Running,
-        path: &str,
-    ) -> Result<Self, tokio_tungstenite::tungstenite::Error> {
-        let stream = TcpStream::connect(running.address).await.unwrap();
-        let (socket, _) = client_async(handshake(running, path), stream).await?;
+    pub async fn try_open(running: &Running, path: &str) -> Result<Self, tungstenite::Error> {
+        let (socket, _) = shake_hands(running, handshake(running, path)).await?;
         Ok(Self(socket))
     }
 
@@ -165,13 +188,12 @@ impl Socket {
         running: &Running,
         path: &str,
         protocols: &str,
-    ) -> Result<(Self, Option<String>), tokio_tungstenite::tungstenite::Error> {
+    ) -> Result<(Self, Option<String>), tungstenite::Error> {
         let url = format!("ws://{}{path}", running.address);
         let mut request = url.into_client_request()?;
         let headers = request.headers_mut();
         headers.insert("sec-websocket-protocol", protocols.parse().unwrap());
-        let stream = TcpStream::connect(running.address).await.unwrap();
-        let (socket, answer) = client_async(request, stream).await?;
+        let (socket, answer) = shake_hands(running, request).await?;
         let chosen = answer.headers().get("sec-websocket-protocol");
         let chosen = chosen.map(|it| it.to_str().unwrap().to_owned());
         Ok((Self(socket), chosen))
@@ -179,13 +201,13 @@ impl Socket {
 
     /// One in which little waits to be read.
     pub async fn open_small(running: &Running, path: &str) -> Self {
-        let stream = TcpSocket::new_v4().unwrap();
-        stream.set_recv_buffer_size(4096).unwrap();
-        let stream = stream.connect(running.address).await.unwrap();
-        let (socket, _) = client_async(handshake(running, path), stream)
-            .await
-            .unwrap();
-        Self(socket)
+        let connect = async || {
+            let stream = TcpSocket::new_v4()?;
+            stream.set_recv_buffer_size(4096)?;
+            stream.connect(running.address).await
+        };
+        let shaken = shake_hands_over(connect, handshake(running, path)).await;
+        Self(shaken.unwrap().0)
     }
 
     /// The next message; the code of the close frame when there is none.

@@ -10,7 +10,7 @@ use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool};
 use uuid::Uuid;
 
-use crate::{Running, board, follower::EventStream, problem, start, start_with};
+use crate::{Running, answered, board, follower::EventStream, problem, start, start_with};
 
 const TASK: &str = "/v1/streams/task/1/events";
 
@@ -140,7 +140,8 @@ async fn what_events_say_needs_kafka_and_nothing_else_does() {
         index(&running).await;
         happens(&running, "main/task/1", 1, Uuid::from_u128(1)).await;
         let path = format!("{TASK}?data=true");
-        problem(running.get(&path).await, 503, "read-side-unavailable").await;
+        let refused = running.get_once(&path).await;
+        problem(refused, 503, "read-side-unavailable").await;
         assert_eq!(versions(&running.get_json(TASK).await), [1]);
         let path = format!("{TASK}?data=yes");
         problem(running.get(&path).await, 422, "invalid-field").await;
@@ -231,7 +232,7 @@ async fn what_is_not_there_and_what_makes_no_sense_is_refused() {
     ] {
         problem(running.get(unknown).await, 404, "no-such-stream").await;
         let followed = crate::follower::asked(&running, unknown, None);
-        problem(followed.send().await.unwrap(), 404, "no-such-stream").await;
+        problem(answered(followed).await, 404, "no-such-stream").await;
     }
     let acme = running.get_as("acme", TASK).await;
     problem(acme, 404, "no-such-stream").await;

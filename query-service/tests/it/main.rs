@@ -16,12 +16,16 @@ mod snapshots;
 mod tenants;
 mod waiting;
 
-use std::{future::Future, net::SocketAddr, time::Duration};
+use std::{
+    future::Future,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use event_log::{Position, PositionToken};
 use kernel::{Actor, Tenant};
 use query_service::{Config, POSITION, QueryService, served};
-use reqwest::{Response, StatusCode};
+use reqwest::{RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 use service_kit::{DevKey, Readiness, SecretUrl, TokenRequest};
 use sqlx::PgPool;
@@ -56,9 +60,7 @@ async fn start_with(configure: impl FnOnce(&mut Config)) -> Running {
     board::activate(&postgres, 1).await;
     postgres.close().await;
     let running = start_on(&url, configure).await;
-    timeout(Duration::from_secs(30), running.readiness.until_ready())
-        .await
-        .expect("the service becomes ready");
+    running.ready().await;
     running
 }
 
@@ -66,6 +68,9 @@ async fn start_with(configure: impl FnOnce(&mut Config)) -> Running {
 async fn start_on(url: &str, configure: impl FnOnce(&mut Config)) -> Running {
     let mut config = Config::new(SecretUrl::new(url));
     config.address = "127.0.0.1:0".into();
+    // However busy this machine is.
+    config.position_wait_ms = 60_000;
+    config.statement_timeout_ms = 60_000;
     configure(&mut config);
     let key = DevKey::generate();
     let readiness = Readiness::new();
@@ -103,13 +108,24 @@ impl Running {
         self.client.get(format!("http://{}{path}", self.address))
     }
 
+    async fn ready(&self) {
+        timeout(PATIENCE, self.readiness.until_ready())
+            .await
+            .unwrap_or_else(|_| panic!("not ready: {:?}", self.readiness.report()));
+    }
+
     async fn get_as(&self, tenant: &str, path: &str) -> Response {
-        let request = self.request(path).bearer_auth(self.token("ada", tenant));
-        request.send().await.unwrap()
+        answered(self.request(path).bearer_auth(self.token("ada", tenant))).await
     }
 
     async fn get(&self, path: &str) -> Response {
         self.get_as("main", path).await
+    }
+
+    /// Where the read side may be away.
+    async fn get_once(&self, path: &str) -> Response {
+        let request = self.request(path).bearer_auth(self.token("ada", "main"));
+        request.send().await.unwrap()
     }
 
     async fn get_json(&self, path: &str) -> Value {
@@ -126,17 +142,40 @@ impl Running {
         path: &str,
         offset: i64,
     ) -> impl Future<Output = Response> + Send + 'static {
-        let request = self
-            .request(path)
+        answered(self.waiting(path, offset))
+    }
+
+    fn waiting(&self, path: &str, offset: i64) -> RequestBuilder {
+        self.request(path)
             .bearer_auth(self.token("ada", "main"))
-            .header(POSITION.as_str(), token(board::TOPIC, 0, offset));
-        async move { request.send().await.unwrap() }
+            .header(POSITION.as_str(), token(board::TOPIC, 0, offset))
     }
 
     async fn stop(self) {
         self.shutdown.cancel();
         self.stopped.await.unwrap();
         self.postgres.close().await;
+    }
+}
+
+/// The answer, to who comes again as long as there is no connection to Postgres: on a busy machine it
+/// may take longer to make one than a read waits for it.
+async fn answered(request: RequestBuilder) -> Response {
+    let began = Instant::now();
+    loop {
+        let response = request.try_clone().unwrap().send().await.unwrap();
+        if response.status() != StatusCode::SERVICE_UNAVAILABLE {
+            return response;
+        }
+        let (status, headers) = (response.status(), response.headers().clone());
+        let text = response.text().await.unwrap();
+        if !text.contains("read-side-unavailable") || began.elapsed() > PATIENCE {
+            let mut whole = axum::http::Response::new(text);
+            *whole.status_mut() = status;
+            *whole.headers_mut() = headers;
+            return whole.into();
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

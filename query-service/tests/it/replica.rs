@@ -5,12 +5,13 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use dev_stack::{DevStack, Options, Source};
 use reqwest::StatusCode;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::{PATIENCE, board, follower::EventStream, problem, start_on, token, until};
 
@@ -56,8 +57,7 @@ impl Standby {
             let ids = (Some(owner.uid()), Some(owner.gid()));
             std::os::unix::fs::chown(data.join(file), ids.0, ids.1).unwrap();
         }
-        let port = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = port.local_addr().unwrap().port();
+        let port = free_port();
         let process = launch(&program, &data, server.port(), port);
         Self {
             data,
@@ -73,8 +73,19 @@ impl Standby {
         self.process.wait().unwrap();
     }
 
-    fn start(&mut self) {
+    /// Returns when it lets one in. One that meets a process of the one before, which is about to
+    /// end, ends at once.
+    async fn start(&mut self, url: &str) {
         self.process = launch(&self.program, &self.data, self.primary, self.port);
+        let up = async {
+            while PgConnection::connect(url).await.is_err() {
+                if self.process.try_wait().unwrap().is_some() {
+                    self.process = launch(&self.program, &self.data, self.primary, self.port);
+                }
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(PATIENCE, up).await.expect("the standby is up");
     }
 
     fn url(&self, of_primary: &str) -> String {
@@ -88,6 +99,15 @@ impl Drop for Standby {
         let _ = self.process.wait();
         let _ = std::fs::remove_dir_all(&self.data);
     }
+}
+
+/// Outside of the ports that the kernel gives to connections, and of those of the other servers: it
+/// is kept by nobody while the standby is down.
+fn free_port() -> u16 {
+    let start = std::process::id() as u16;
+    let mut ports = (0..2_000).map(|step| 10_000 + start.wrapping_add(step) % 2_000);
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    ports.find(is_free).expect("some port is free")
 }
 
 fn launch(program: &Path, data: &Path, primary: u16, port: u16) -> Child {
@@ -153,9 +173,7 @@ async fn reads_and_followers_on_a_standby_see_what_it_has_replayed_and_nothing_i
         config.following.heartbeat_ms = 100;
     })
     .await;
-    timeout(PATIENCE, running.readiness.until_ready())
-        .await
-        .unwrap();
+    running.ready().await;
     let mut stream = EventStream::open(&running, LIST, None).await;
     stream.expect("state").await;
     board::change(&primary, 0, &[1]).await;
@@ -190,7 +208,7 @@ async fn reads_and_followers_on_a_standby_see_what_it_has_replayed_and_nothing_i
         !running.readiness.is_ready()
     })
     .await;
-    standby.start();
+    standby.start(&standby.url(&url)).await;
     let mut versions = stream.versions(2).await;
     versions.sort();
     assert_eq!(versions, [1, 4]);

@@ -1,12 +1,11 @@
 //! One moment of one edition.
 
-use std::time::{Duration, Instant};
-
 use projector::ReadModel;
 use serde_json::json;
 use sqlx::Connection;
+use tokio::time::timeout;
 
-use crate::{board, problem, start, start_with, titles, until};
+use crate::{PATIENCE, answered, board, problem, start, start_with, titles, until};
 
 #[tokio::test]
 async fn all_statements_of_a_read_see_the_same_rows() {
@@ -24,7 +23,10 @@ async fn all_statements_of_a_read_see_the_same_rows() {
     let write = async {
         until("the read waits for the lock", async || {
             sqlx::query_scalar(
-                "select exists (select from pg_locks where locktype = 'advisory' and not granted)",
+                "select exists (select from pg_locks
+                                  join pg_database on database = pg_database.oid
+                                 where locktype = 'advisory' and not granted
+                                   and datname = current_database())",
             )
             .fetch_one(&running.postgres)
             .await
@@ -66,10 +68,13 @@ async fn an_edition_of_another_version_is_not_read() {
         .await
         .unwrap();
     until("the other version is noticed", async || {
-        running.get("/v1/tasks").await.status() == 503
+        !running.readiness.is_ready()
     })
     .await;
-    problem(running.get("/v1/tasks").await, 503, "read-side-unavailable").await;
+    let refused = running.get_once("/v1/tasks").await;
+    let told = problem(refused, 503, "read-side-unavailable").await;
+    let detail = told["detail"].as_str().unwrap();
+    assert!(detail.contains("is built in version 2"), "{detail}");
     running.stop().await;
 }
 
@@ -87,10 +92,14 @@ async fn one_row_is_shown_with_the_version_of_its_stream() {
 #[tokio::test]
 async fn a_statement_that_takes_too_long_is_cancelled() {
     let running = start_with(|config| config.statement_timeout_ms = 200).await;
-    let started = Instant::now();
-    problem(running.get("/v1/slow").await, 503, "read-timed-out").await;
-    assert!(started.elapsed() < Duration::from_secs(5));
-    running.get_json("/v1/tasks").await;
+    // It would take ten minutes.
+    let cancelled = timeout(PATIENCE, running.get("/v1/slow")).await.unwrap();
+    problem(cancelled, 503, "read-timed-out").await;
+    // What is quick may take as long on a busy machine.
+    until("others are served", async || {
+        running.get("/v1/tasks").await.status() == 200
+    })
+    .await;
     running.stop().await;
 }
 
@@ -98,19 +107,27 @@ async fn a_statement_that_takes_too_long_is_cancelled() {
 async fn reads_beyond_the_connections_are_turned_away_and_the_checkpoints_still_followed() {
     let running = start_with(|config| {
         config.connections = 1;
-        config.statement_timeout_ms = 60_000;
+        config.statement_timeout_ms = 600_000;
     })
     .await;
     let slow = running
         .request("/v1/slow")
         .bearer_auth(running.token("ada", "main"));
-    let slow = tokio::spawn(slow.send());
+    let slow = tokio::spawn(answered(slow));
     until("the only connection is taken", async || {
-        running.get("/v1/tasks").await.status() == 503
+        sqlx::query_scalar(
+            "select exists (select from pg_stat_activity
+                             where datname = current_database() and state = 'active'
+                               and query like '%pg_sleep(600)%' and pid <> pg_backend_pid())",
+        )
+        .fetch_one(&running.postgres)
+        .await
+        .unwrap()
     })
     .await;
-    problem(running.get("/v1/tasks").await, 503, "read-side-unavailable").await;
-    assert!(running.readiness.is_ready());
+    let refused = running.get_once("/v1/tasks").await;
+    problem(refused, 503, "read-side-unavailable").await;
+    running.ready().await;
     // A client that goes away frees its connection: its statement is cut.
     slow.abort();
     sqlx::query("select pg_terminate_backend(pid) from pg_stat_activity where query like '%pg_sleep(600)%' and pid <> pg_backend_pid()")
