@@ -1,5 +1,7 @@
 //! Binaries of different age on one registry: each reads what the others write.
 
+use std::time::{Duration, Instant};
+
 use event_log::{
     avro::EventCodec,
     migration::{Migration, with_attribute},
@@ -12,6 +14,8 @@ use service_kit::SecretUrl;
 use tasks::{TaskEvent, TaskStatus};
 use tokio_util::sync::CancellationToken;
 
+/// A test that waits for longer has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
 const CREATED: &str = "annals.tasks.TaskCreated";
 
 /// What the first release knew.
@@ -60,7 +64,14 @@ impl Registry {
             anonymous: Some(schema_registry::Role::Write),
             ..Default::default()
         };
-        let service = schema_registry::Service::bind(config).await.unwrap();
+        // While it was away, somebody's connection may have been given its port for a moment.
+        let began = Instant::now();
+        let service = loop {
+            match schema_registry::Service::bind(config.clone()).await {
+                Err(_) if began.elapsed() < PATIENCE => tokio::task::yield_now().await,
+                bound => break bound.unwrap(),
+            }
+        };
         let address = service.address().to_string();
         let stop = CancellationToken::new();
         let served = tokio::spawn({
