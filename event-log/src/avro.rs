@@ -24,7 +24,7 @@ use serde_avro_fast::{
 use serde_json::Value;
 
 use crate::{
-    migration::fingerprint,
+    migration::{UNTOLD, fingerprint},
     registry::{RegistryClient, RegistryError},
     schemas::{ContextSchemas, SchemaFile},
 };
@@ -337,7 +337,18 @@ impl Variant {
             Ok(event) if matches!(state.fill_buf(), Ok([])) => Ok(event),
             // The schema does not account for them: it was written with another one.
             Ok(_) => Err(malformed("bytes are left over".into())),
-            Err(error) => Err(malformed(error.to_string())),
+            Err(error) => Err(malformed(self.told(datum, error.to_string()))),
+        }
+    }
+
+    /// serde may quote what it does not take, which nobody is to read of personal fields.
+    fn told(&self, datum: &[u8], error: String) -> String {
+        match self.versions.newest_schema() {
+            Some(schema) if schema.has_personal_fields() => match schema.decode(datum) {
+                Err(malformed) => malformed.to_string(),
+                Ok(_) => format!("its Rust type does not take it; {UNTOLD}"),
+            },
+            _ => error,
         }
     }
 }
@@ -514,6 +525,31 @@ mod tests {
         assert!(
             matches!(decode(&value), DecodeError::Malformed { reason, .. } if reason == "bytes are left over")
         );
+    }
+
+    /// Takes no text.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    enum Strict {
+        Noted { note: i64 },
+    }
+
+    #[test]
+    fn what_is_personal_is_in_no_error() {
+        let error = |personal: bool, datum: &[u8]| {
+            let noted = format!(
+                r#"{{"type":"record","namespace":"annals.billing","name":"Noted","fields":[
+                    {{"name":"note","type":"string","personal":{personal}}}]}}"#
+            );
+            let schemas = ContextSchemas::load("billing", [("Noted.v1.avsc", &*noted)]).unwrap();
+            let codec = EventCodec::<Strict>::offline(&[&schemas]).unwrap();
+            let value = [&[0, 0, 0, 0, 1], datum].concat();
+            let error = codec.decode("annals.billing.Noted", &value);
+            error.unwrap_err().to_string()
+        };
+        let secret = b"\x0csecret";
+        assert!(error(false, secret).contains("secret"));
+        assert!(error(true, secret).ends_with(&format!("does not take it; {UNTOLD}")));
+        assert!(error(true, b"\x0csec").ends_with("it ends too early"));
     }
 
     /// The first version of the ledger's charge, as an old binary has it.

@@ -21,6 +21,7 @@ mod number;
 mod operation;
 mod path;
 mod plan;
+mod reason;
 mod report;
 mod rules;
 pub(crate) mod schema;
@@ -46,6 +47,7 @@ pub use value::{Record, Value};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use fingerprint::fingerprint;
+pub(crate) use reason::UNTOLD;
 
 /// The edge between a schema version and the one before.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::CodecError;
 use crate::{
-    migration::{History, HistoryError, Migration, Plan, PlanError},
+    migration::{History, HistoryError, Migration, Plan, PlanError, Schema},
     registry::{RegistryClient, RegistryError},
     schemas::SchemaFile,
 };
@@ -114,8 +114,11 @@ impl Versions {
     }
 
     pub fn newest_text(&self) -> &str {
-        let newest = self.history.schema(self.newest());
-        newest.map_or("", |schema| schema.text())
+        self.newest_schema().map_or("", |schema| schema.text())
+    }
+
+    pub fn newest_schema(&self) -> Option<&Schema> {
+        self.history.schema(self.newest()).map(|schema| &**schema)
     }
 
     pub fn id(&self, version: u32) -> Option<u32> {

@@ -6,6 +6,7 @@ use super::{
     decimal::Rounding,
     number::{NumberForm, convert},
     path::{Path, Step},
+    reason::Reason,
     split::Splitter,
     value::Value,
 };
@@ -55,7 +56,7 @@ pub(super) struct Becomes {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refused {
     pub field: String,
-    pub reason: String,
+    pub reason: Reason,
 }
 
 impl Action {

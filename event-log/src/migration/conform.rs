@@ -4,6 +4,7 @@
 use super::{
     binary::is_branch,
     decimal::Decimal,
+    reason::Reason,
     schema::{Field, Kind, NodeId, Schema},
     value::{Record, Value},
 };
@@ -13,15 +14,19 @@ use super::{
 pub(crate) struct Unfit {
     /// Names of fields, innermost first.
     path: Vec<String>,
-    pub reason: String,
+    pub reason: Reason,
 }
 
 impl Unfit {
-    fn new(reason: impl Into<String>) -> Self {
+    fn new(reason: Reason) -> Self {
         Self {
             path: Vec::new(),
-            reason: reason.into(),
+            reason,
         }
+    }
+
+    fn plain(words: impl Into<String>) -> Self {
+        Self::new(Reason::plain(words))
     }
 
     fn at(mut self, field: &str) -> Self {
@@ -43,7 +48,7 @@ impl Schema {
 
 fn conform(schema: &Schema, node: NodeId, value: Value) -> Result<Value, Unfit> {
     let unfit = |value: &Value| {
-        Unfit::new(format!(
+        Unfit::plain(format!(
             "a {} is no {}",
             value.kind(),
             schema.describe(node)
@@ -76,7 +81,7 @@ fn conform(schema: &Schema, node: NodeId, value: Value) -> Result<Value, Unfit> 
                     (None, Some(default)) => default.clone(),
                     (None, None) => {
                         let reason = "it is missing and has no default";
-                        return Err(Unfit::new(reason).at(&field.name));
+                        return Err(Unfit::plain(reason).at(&field.name));
                     }
                 };
                 conformed.push((field.name.clone(), value));
@@ -120,7 +125,8 @@ fn conform(schema: &Schema, node: NodeId, value: Value) -> Result<Value, Unfit> 
         ) => {
             let known = symbols.iter().find(|known| **known == symbol);
             let symbol = known.or(default.as_ref()).ok_or_else(|| {
-                Unfit::new(format!("{name} has no symbol {symbol} and no default"))
+                let words = format!("is no symbol of {name}, which has no default");
+                Unfit::new(Reason::of(symbol, words))
             })?;
             Value::Enum(name.clone(), symbol.clone())
         }
@@ -147,7 +153,7 @@ fn conform(schema: &Schema, node: NodeId, value: Value) -> Result<Value, Unfit> 
         (Kind::Bytes, Value::String(text)) => Value::Bytes(text.into_bytes()),
         (Kind::String, Value::Bytes(bytes)) => match String::from_utf8(bytes) {
             Ok(text) => Value::String(text),
-            Err(_) => return Err(Unfit::new("these bytes are no text")),
+            Err(_) => return Err(Unfit::plain("these bytes are no text")),
         },
         (Kind::Long, Value::Int(number)) => Value::Long(number.into()),
         (Kind::Float, Value::Int(number)) => Value::Float(number as f32),

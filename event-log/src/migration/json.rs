@@ -3,6 +3,7 @@
 use serde_json::{Map, Number, Value as Json, json};
 
 use super::{
+    binary::is_branch,
     decimal::Decimal,
     schema::{Kind, NodeId, Schema},
     value::{Record, Value},
@@ -71,6 +72,47 @@ impl Value {
                 Json::Object(fields)
             }
         }
+    }
+}
+
+impl Schema {
+    /// A value of this schema as JSON, for people, without what is in personal fields.
+    pub fn shown(&self, value: &Value) -> Json {
+        shown(self, self.root(), value)
+    }
+}
+
+fn shown(schema: &Schema, node: NodeId, value: &Value) -> Json {
+    match (schema.kind(node), value) {
+        (Kind::Record { .. }, Value::Record(record)) => {
+            let fields = record.fields.iter().enumerate();
+            let fields = fields.map(|(index, (name, value))| {
+                let of = schema.fields(node).and_then(|fields| fields.get(index));
+                let json = match of {
+                    Some(field) if !schema.is_personal(node, index) => {
+                        shown(schema, field.node, value)
+                    }
+                    _ => json!("(personal)"),
+                };
+                (name.to_string(), json)
+            });
+            Json::Object(fields.collect())
+        }
+        (Kind::Array(items), Value::Array(list)) => list
+            .iter()
+            .map(|item| shown(schema, *items, item))
+            .collect(),
+        (Kind::Map(values), Value::Map(entries)) => {
+            let entries = entries.iter();
+            let entries = entries.map(|(key, value)| (key.clone(), shown(schema, *values, value)));
+            Json::Object(entries.collect())
+        }
+        (Kind::Union(branches), value) => {
+            let mut branches = branches.iter();
+            let branch = branches.find(|branch| is_branch(schema, **branch, value));
+            branch.map_or(Json::Null, |branch| shown(schema, *branch, value))
+        }
+        (_, value) => value.to_json(),
     }
 }
 

@@ -1,10 +1,10 @@
 //! Other people's rules: JSONATA expressions. The crate `jsonata` bounds them; here they take
 //! events and give them.
 
-use jsonata::Data;
+use jsonata::{Data, Failure};
 use serde_json::{Value as Json, json};
 
-use super::value::Value;
+use super::{reason::Reason, value::Value};
 
 /// An expression that was read and found to be well-formed.
 #[derive(Clone, Debug)]
@@ -22,11 +22,12 @@ impl Expression {
     ///
     /// # Errors
     /// It fails, has no result, or reaches one of its bounds.
-    pub fn evaluate(&self, event: &Value) -> Result<Json, String> {
+    pub fn evaluate(&self, event: &Value) -> Result<Json, Reason> {
         match self.0.evaluate(&given(event)) {
             Ok(Some(result)) => Ok(taken(result)),
-            Ok(None) => Err("it has no result".into()),
-            Err(failure) => Err(failure.to_string()),
+            Ok(None) => Err(Reason::plain("it has no result")),
+            Err(bound @ Failure::Bound(_)) => Err(Reason::plain(bound.to_string())),
+            Err(Failure::Failed(text)) => Err(Reason::Opaque(text)),
         }
     }
 }
@@ -92,7 +93,8 @@ mod tests {
                 ("lost".into(), Value::Double(f64::INFINITY)),
             ],
         });
-        Expression::compile(expression)?.evaluate(&event)
+        let made = Expression::compile(expression)?.evaluate(&event);
+        made.map_err(Reason::told)
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::{
     decimal::{Decimal, Rounding},
+    reason::Reason,
     schema::{Kind, NodeId, Schema},
     value::Value,
 };
@@ -74,27 +75,28 @@ pub(crate) fn convert(
     shift: i32,
     rounding: Option<Rounding>,
     into: NumberForm,
-) -> Result<Value, String> {
+) -> Result<Value, Reason> {
     if matches!(value, Value::Null) {
         return Ok(Value::Null);
     }
     let exact = exactly(value)?.shifted(shift);
-    let cut = || format!("{exact} does not fit without rounding");
+    let cut = || Reason::of(&exact, "does not fit without rounding");
+    let too_large = || Reason::of(&exact, "is too large");
     let whole = || {
         let whole = exact.with_scale(0, rounding).ok_or_else(cut)?;
-        let too_large = || format!("{exact} is too large");
         whole.to_i64().ok_or_else(too_large)
     };
     Ok(match into {
         NumberForm::Int => {
-            let int = i32::try_from(whole()?).map_err(|_| format!("{exact} is too large"))?;
+            let int = i32::try_from(whole()?).map_err(|_| too_large())?;
             Value::Int(int)
         }
         NumberForm::Long => Value::Long(whole()?),
         NumberForm::Decimal { precision, scale } => {
             let decimal = exact.with_scale(scale.into(), rounding).ok_or_else(cut)?;
             if decimal.digits() > precision as usize {
-                return Err(format!("{exact} has more than {precision} digits"));
+                let words = format!("has more than {precision} digits");
+                return Err(Reason::of(&exact, words));
             }
             Value::Decimal(decimal)
         }
@@ -119,13 +121,13 @@ pub(crate) fn convert(
 }
 
 /// A float is the shortest number that it is read back from.
-fn exactly(value: &Value) -> Result<Decimal, String> {
+fn exactly(value: &Value) -> Result<Decimal, Reason> {
     let parse = |text: String| match text.parse::<Decimal>() {
         Ok(number) if text.starts_with('-') && number.is_zero() => {
-            Err("a negative zero has no decimal form".to_owned())
+            Err(Reason::plain("a negative zero has no decimal form"))
         }
         Ok(number) => Ok(number),
-        Err(error) => Err(format!("{text:?} {error}")),
+        Err(error) => Err(Reason::of(format!("{text:?}"), error.to_string())),
     };
     match value {
         Value::Int(number) => Ok(i64::from(*number).into()),
@@ -134,7 +136,7 @@ fn exactly(value: &Value) -> Result<Decimal, String> {
         Value::Double(number) => parse(number.to_string()),
         Value::Decimal(number) => Ok(number.clone()),
         Value::String(text) => parse(text.clone()),
-        other => Err(format!("a {} is no number", other.kind())),
+        other => Err(Reason::plain(format!("a {} is no number", other.kind()))),
     }
 }
 
@@ -162,7 +164,7 @@ mod tests {
             assert_eq!(back, Value::Long(number));
         }
         let double = convert(&Value::Long(i64::MAX), 0, None, NumberForm::Double);
-        assert!(double.unwrap_err().contains("rounding"));
+        assert!(double.unwrap_err().told().contains("rounding"));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::{
     compile,
     fingerprint::{canonical, fingerprint},
     jsonata::Expression,
+    reason::Reason,
     report::{Code, Direction, Report, Severity},
     schema::{Kind, NodeId, Schema},
     value::Value,
@@ -20,6 +21,9 @@ pub struct Plan {
     writer: Arc<Schema>,
     stages: Vec<Stage>,
     fingerprint: String,
+    /// One of its schemas has a personal field. A rule may put that anywhere, so that no error
+    /// quotes anything.
+    is_discreet: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -47,7 +51,8 @@ pub struct Step<'a> {
 #[error("the rules do not fit the schemas:\n{0}")]
 pub struct PlanError(pub Report);
 
-/// An event that the rules cannot take.
+/// An event that the rules cannot take. It quotes what stands in the event, unless a schema on the
+/// way has personal fields.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MigrateError {
     #[error(transparent)]
@@ -96,7 +101,10 @@ impl Plan {
             });
             from = step.to.clone();
         }
+        let is_discreet =
+            writer.has_personal_fields() || stages.iter().any(|it| it.to.has_personal_fields());
         Ok(Self {
+            is_discreet,
             writer,
             stages,
             fingerprint: fingerprint(parts.iter().map(String::as_bytes)),
@@ -132,6 +140,10 @@ impl Plan {
 
     /// The same on values.
     pub fn apply(&self, mut value: Value) -> Result<Value, MigrateError> {
+        let told = |reason: Reason| match self.is_discreet {
+            true => reason.told_discreetly(),
+            false => reason.told(),
+        };
         for stage in &self.stages {
             match &stage.work {
                 Work::Actions(actions) => {
@@ -140,7 +152,7 @@ impl Plan {
                             .apply(&mut value)
                             .map_err(|refused| MigrateError::Field {
                                 field: refused.field,
-                                reason: refused.reason,
+                                reason: told(refused.reason),
                             })?;
                     }
                     value = stage
@@ -148,7 +160,7 @@ impl Plan {
                         .conform(value)
                         .map_err(|unfit| MigrateError::Field {
                             field: unfit.path(),
-                            reason: unfit.reason,
+                            reason: told(unfit.reason),
                         })?;
                 }
                 Work::Expression(expression) => {
@@ -156,10 +168,10 @@ impl Plan {
                         let reason = "it has a long that JSONATA would round";
                         return Err(MigrateError::Expression(reason.into()));
                     }
-                    let result = expression.evaluate(&value);
-                    let json = result.map_err(MigrateError::Expression)?;
-                    let value_of = Value::from_rule(&json, &stage.to, stage.to.root());
-                    value = value_of.map_err(MigrateError::Expression)?;
+                    let failed = |reason| MigrateError::Expression(told(reason));
+                    let json = expression.evaluate(&value).map_err(failed)?;
+                    let made = Value::from_rule(&json, &stage.to, stage.to.root());
+                    value = made.map_err(|reason| failed(Reason::Opaque(reason)))?;
                 }
             }
         }

@@ -11,6 +11,8 @@ use super::value::Value;
 pub struct Schema {
     text: Arc<str>,
     nodes: Vec<Node>,
+    /// Fields marked `"personal"`: the record, and the field's index.
+    personal: Vec<(NodeId, usize)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -91,6 +93,7 @@ impl Schema {
         let mut schema = Self {
             text: text.into(),
             nodes: parser.nodes.into_iter().flatten().collect(),
+            personal: parser.personal,
         };
         for (record, index, json) in parser.defaults {
             schema.set_default(record, index, &json)?;
@@ -106,6 +109,15 @@ impl Schema {
     /// Full name of the record, enum or fixed that it is.
     pub fn name(&self) -> Option<&str> {
         self.type_name(self.root())
+    }
+
+    /// Whether a field, however deep, is marked `"personal"`.
+    pub fn has_personal_fields(&self) -> bool {
+        !self.personal.is_empty()
+    }
+
+    pub(super) fn is_personal(&self, record: NodeId, field: usize) -> bool {
+        self.personal.contains(&(record, field))
     }
 
     pub(crate) fn root(&self) -> NodeId {
@@ -217,6 +229,7 @@ struct Parser {
     names: HashMap<String, NodeId>,
     /// Record, index of the field, its default.
     defaults: Vec<(NodeId, usize, Json)>,
+    personal: Vec<(NodeId, usize)>,
 }
 
 impl Parser {
@@ -317,6 +330,9 @@ impl Parser {
             }
             if let Some(default) = field.get("default") {
                 self.defaults.push((id, index, default.clone()));
+            }
+            if !matches!(field["personal"], Json::Null | Json::Bool(false)) {
+                self.personal.push((id, index));
             }
             fields.push(Field {
                 name: field_name.into(),

@@ -693,3 +693,63 @@ fn what_authors_are_shown_can_be_used() {
         json!({"price": "13.14", "currency": "EUR"}),
     );
 }
+
+/// What is said of an event with this note, whose field is personal or is not.
+#[track_caller]
+fn said(personal: bool, operations: &Json, expected: &str) {
+    let note = format!(r#"{{"name":"note","type":"string","personal":{personal}}}"#);
+    let history = history(
+        &note,
+        r#"{"name":"other","type":"long","default":0}"#,
+        operations.clone(),
+    );
+    let error = migrated(&history, 1, 2, json!({"note": "secret"})).unwrap_err();
+    assert_eq!(error.to_string(), expected);
+}
+
+#[test]
+fn what_an_event_with_personal_fields_says_is_in_no_error() {
+    let moved = json!({
+        "upgrade": { "type": "ANNALS", "drops": ["other"], "operations": [
+            {"op":"rename","from":"note","to":"other"}, {"op":"convert","field":"other"}] },
+        "downgrade": { "type": "ANNALS", "operations": [
+            {"op":"convert","field":"other"}, {"op":"rename","from":"other","to":"note"}] },
+    });
+    let field = "field `other` cannot be migrated:";
+    said(
+        false,
+        &moved,
+        &format!("{field} \"secret\" is not a decimal number"),
+    );
+    said(true, &moved, &format!("{field} it is not a decimal number"));
+    for expression in ["$error(note)", r#"{"other": note}"#] {
+        let rule = json!({ "type": "JSONATA", "expression": expression });
+        let rules = json!({ "upgrade": rule, "downgrade": rule });
+        said(true, &rules, &format!("the expression failed: {UNTOLD}"));
+    }
+    let nothing = json!({ "type": "JSONATA", "expression": "nothing" });
+    let rules = json!({ "upgrade": nothing, "downgrade": nothing });
+    said(true, &rules, "the expression failed: it has no result");
+}
+
+#[test]
+fn an_event_is_shown_without_what_is_personal_however_deep() {
+    let history = history(
+        r#"{"name":"who","type":["null",{"type":"record","name":"Person","fields":[
+              {"name":"rank","type":"int"},
+              {"name":"email","type":["null","string"],"personal":true},
+              {"name":"friends","type":{"type":"array","items":"Person"}},
+              {"name":"by_role","type":{"type":"map","values":"Person"}}]}]}"#,
+        NAME,
+        Json::Null,
+    );
+    let person = |friends: Json, by_role: Json| json!({ "rank": 1, "email": "a@b", "friends": friends, "by_role": by_role });
+    let inner = person(json!([]), json!({}));
+    let all = json!({ "who": person(json!([inner]), json!({ "boss": inner })) });
+    let schema = history.schema(1).unwrap();
+    let value = Value::from_rule(&all, schema, schema.root()).unwrap();
+    assert_eq!(value.to_json(), all);
+    let hidden = all.to_string().replace("a@b", "(personal)");
+    assert_eq!(schema.shown(&value).to_string(), hidden);
+    assert_eq!(hidden.matches("(personal)").count(), 3);
+}
