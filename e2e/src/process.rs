@@ -1,6 +1,7 @@
 //! A process of the binary under test: watched, asked to end, and killed.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{BufRead, BufReader, Read},
     os::unix::process::CommandExt,
@@ -161,6 +162,28 @@ pub fn family_of(pid: u32) -> Vec<u32> {
         next += 1;
     }
     family
+}
+
+/// Its ends of TCP connections (IPv4).
+pub fn ports_of(pid: u32) -> BTreeSet<i32> {
+    let open = fs::read_dir(format!("/proc/{pid}/fd"))
+        .into_iter()
+        .flatten();
+    let links = open.filter_map(|file| fs::read_link(file.ok()?.path()).ok());
+    let sockets: BTreeSet<_> = links
+        .filter_map(|link| {
+            let inode = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
+            Some(inode.to_owned())
+        })
+        .collect();
+    let table = fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap_or_default();
+    let port = |line: &str| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let (_, port) = fields.get(1)?.split_once(':')?;
+        let is_own = sockets.contains(*fields.get(9)?);
+        i32::from_str_radix(port, 16).ok().filter(|_| is_own)
+    };
+    table.lines().filter_map(port).collect()
 }
 
 /// A process that has ended and only waits to be reaped does not run.

@@ -11,14 +11,15 @@ use crate::{
     app::{Role, TestApp},
     chaos::seed::Dice,
     eventually::eventually,
+    process::ports_of,
 };
 
-/// In the middle of whatever they are doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// A worker is killed, and comes back.
+    /// A worker is killed in the middle of a batch, and comes back.
     WorkerKilled,
-    /// A worker stands still until others have its partitions, and then believes that it has them.
+    /// A worker stands still in the middle of a batch until others have its partitions, and then
+    /// believes that it has them.
     WorkerStopped,
     /// All workers lose their connections to Postgres.
     ConnectionsCut,
@@ -64,15 +65,18 @@ impl<'a> Nemesis<'a> {
             app,
             workers,
         } = self;
-        let worker = workers[dice.below(workers.len())];
         match fault {
             Fault::WorkerKilled => {
+                let (worker, held_up) = in_a_batch(app, workers).await;
                 worker.kill().await;
+                let _ = held_up.close().await;
                 sleep(dice.millis(0, 300)).await;
                 app.run(worker);
             }
             Fault::WorkerStopped => {
+                let (worker, held_up) = in_a_batch(app, workers).await;
                 worker.running().signal(Signal::STOP);
+                let _ = held_up.close().await;
                 sleep(dice.millis(STOPPED.0, STOPPED.1)).await;
                 worker.running().signal(Signal::CONT);
             }
@@ -102,7 +106,7 @@ impl<'a> Nemesis<'a> {
     }
 
     async fn cut(&self) {
-        let Ok(mut postgres) = self.connect().await else {
+        let Ok(mut postgres) = connect(self.app).await else {
             return;
         };
         let cut = sqlx::query(
@@ -126,16 +130,42 @@ impl<'a> Nemesis<'a> {
             end $$";
         // Workers that are in the middle of a transaction may be in the way.
         eventually("everything is dropped", async || {
-            let mut postgres = self.connect().await.ok()?;
+            let mut postgres = connect(self.app).await.ok()?;
             sqlx::raw_sql(lost).execute(&mut postgres).await.ok()
         })
         .await;
     }
+}
 
-    async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
-        let postgres = self.app.setting("POSTGRES");
-        let connected =
-            tokio::time::timeout(Duration::from_secs(5), PgConnection::connect(postgres));
-        connected.await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
-    }
+/// One that cannot end its batch of the board, whose checkpoint it has written, while the connection
+/// is there.
+async fn in_a_batch<'a>(app: &TestApp, workers: &[&'a Role]) -> (&'a Role, PgConnection) {
+    let held_up = eventually("the board is locked", async || {
+        let mut postgres = connect(app).await.ok()?;
+        let lock = "begin; lock table rm_task_board_e1.tasks in exclusive mode";
+        sqlx::raw_sql(lock).execute(&mut postgres).await.ok()?;
+        Some(postgres)
+    });
+    let held_up = held_up.await;
+    let worker = eventually("a worker waits for the board", async || {
+        let mut postgres = connect(app).await.ok()?;
+        let waiting = sqlx::query_scalar(
+            "select client_port from pg_stat_activity
+             where application_name = 'annals projector' and datname = current_database()
+               and wait_event_type = 'Lock'",
+        );
+        let ports: Vec<i32> = waiting.fetch_all(&mut postgres).await.ok()?;
+        let waits = |worker: &&&Role| {
+            let own = ports_of(worker.running().pid());
+            ports.iter().any(|port| own.contains(port))
+        };
+        workers.iter().find(waits).copied()
+    });
+    (worker.await, held_up)
+}
+
+async fn connect(app: &TestApp) -> Result<PgConnection, sqlx::Error> {
+    let connecting = PgConnection::connect(app.setting("POSTGRES"));
+    let connected = tokio::time::timeout(Duration::from_secs(5), connecting);
+    connected.await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
 }
