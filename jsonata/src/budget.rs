@@ -101,3 +101,17 @@ impl Budget {
 fn processor_seconds() -> i64 {
     clock_gettime(ClockId::ThreadCPUTime).tv_sec
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_takes_too_long_ends_at_the_next_look() {
+        let mut budget = Budget::new();
+        budget.started -= MOST_SECONDS + 1;
+        let until_the_look = budget.steps(STEPS_BETWEEN_LOOKS);
+        assert_eq!(until_the_look, Ok(()));
+        assert_eq!(budget.steps(1), Err(Bound::Time));
+    }
+}
