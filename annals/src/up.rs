@@ -4,8 +4,11 @@ use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use dev_stack::{DevStack, Options, Progress, Source, StackError};
 use indicatif::{ProgressBar, ProgressStyle};
-use service_kit::SecretUrl;
-use tokio::{task::JoinSet, time::Instant};
+use service_kit::{Readiness, SecretUrl, problem::Chain};
+use tokio::{
+    task::{JoinError, JoinSet},
+    time::{Instant, sleep},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -18,8 +21,10 @@ use crate::{
     settings::{Settings, SettingsError},
 };
 
-/// How long the roles may take until all are ready.
+/// How long a role may take, where a story is to be told.
 const READY_WITHIN: Duration = Duration::from_secs(60);
+/// What keeps a role is said when it has lasted, and again when it is something else.
+const SAY_AFTER: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UpError {
@@ -29,9 +34,17 @@ pub(crate) enum UpError {
     Settings(#[from] SettingsError),
     #[error(transparent)]
     Role(#[from] RoleError),
+    #[error("{role} ended")]
+    Ended {
+        role: &'static str,
+        #[source]
+        source: Box<RoleError>,
+    },
+    #[error("a role has a bug")]
+    Bug(#[source] JoinError),
     #[error("failed to register the schemas")]
     Schemas(#[from] event_log::registry::RegistryError),
-    #[error("{role} was not ready within {READY_WITHIN:?}: {reason}")]
+    #[error("{role} did not become ready in time: {reason}")]
     NotReady { role: &'static str, reason: String },
     #[error("failed to have the newest versions written")]
     Activate(#[from] ActivateError),
@@ -84,7 +97,7 @@ pub(crate) async fn up(
     settings.projector.swap_unasked = true;
     // The servers go last: what is in flight is finished before.
     let result = tokio::select! {
-        result = serve(settings, &mut contexts, plan, began, shutdown.clone()) => result,
+        result = Box::pin(serve(settings, &mut contexts, plan, began, shutdown.clone())) => result,
         failed = stack.failed() => Err(failed.into()),
     };
     shutdown.cancel();
@@ -99,14 +112,19 @@ async fn serve(
     began: Instant,
     shutdown: CancellationToken,
 ) -> Result<(), UpError> {
-    let mut roles = JoinSet::new();
+    let mut roles = Roles::new();
     if settings.registry.is_none() {
         let anonymous = &mut settings.schema_registry.anonymous;
         anonymous.get_or_insert(schema_registry::Role::Write);
         let registry = roles::registry(&settings, shutdown.clone()).await?;
         settings.registry = Some(format!("http://{}", registry.address));
-        roles.spawn(registry.serve());
+        spawn(&mut roles, registry);
     }
+    // Until everything ends; who mends what keeps a role works beside it.
+    let _noted = running::note(&settings).map_err(|source| UpError::Note {
+        data: settings.data.clone(),
+        source,
+    })?;
     if plan.written == Written::First {
         begin_with_first(&settings, contexts).await?;
     }
@@ -124,16 +142,12 @@ async fn serve(
         .map(|role| (role.name, role.readiness.clone()))
         .into();
     for role in [commands, projector, queries] {
-        roles.spawn(Role::serve(role));
+        spawn(&mut roles, role);
     }
     let told = async {
         register(&settings, contexts).await?;
         for (role, readiness) in readiness {
-            let waited = tokio::time::timeout(READY_WITHIN, readiness.until_ready()).await;
-            waited.map_err(|_| UpError::NotReady {
-                role,
-                reason: reasons(&readiness),
-            })?;
+            until_ready(role, &readiness, plan.story.map(|_| READY_WITHIN)).await?;
         }
         if plan.written == Written::Newest {
             // Nobody else reads them.
@@ -147,11 +161,6 @@ async fn serve(
         );
         eprintln!("ready after {:.1} s", began.elapsed().as_secs_f64());
         let addresses = addresses(&settings, &demo);
-        // Until everything ends.
-        let _noted = running::note(&settings).map_err(|source| UpError::Note {
-            data: settings.data.clone(),
-            source,
-        })?;
         if let Some(story) = plan.story {
             story(demo).await.map_err(UpError::Demo)?;
         }
@@ -164,27 +173,83 @@ async fn serve(
         }
         Ok(())
     };
-    let result = tokio::select! {
-        result = told => result,
-        ended = first_failure(&mut roles) => Err(ended.into()),
+    finish(told, roles, &shutdown).await
+}
+
+/// What each role came to.
+type Roles = JoinSet<(&'static str, Result<(), RoleError>)>;
+
+fn spawn(roles: &mut Roles, role: Role) {
+    roles.spawn(async move { (role.name, role.serve().await) });
+}
+
+/// Ends everything when `work` has ended, a role has failed or shutdown came, whatever was first,
+/// and answers what failed first. A role that fails may ask for the shutdown before it says why.
+async fn finish(
+    work: impl Future<Output = Result<(), UpError>>,
+    mut roles: Roles,
+    shutdown: &CancellationToken,
+) -> Result<(), UpError> {
+    let mut result = tokio::select! {
+        result = work => result,
+        failed = first_failure(&mut roles) => Err(failed),
         () = shutdown.cancelled() => Ok(()),
     };
     shutdown.cancel();
     while let Some(ended) = roles.join_next().await {
-        if let Ok(Err(error)) = ended {
-            tracing::error!(%error, "a role ended with an error");
+        let Err(error) = outcome(ended) else { continue };
+        match result {
+            Ok(()) => result = Err(error),
+            Err(_) => tracing::error!(error = %Chain(&error), "a role ended, too"),
         }
     }
     result
 }
 
 /// Waits for a role that ends with an error.
-async fn first_failure(roles: &mut JoinSet<Result<(), RoleError>>) -> RoleError {
+async fn first_failure(roles: &mut Roles) -> UpError {
+    while let Some(ended) = roles.join_next().await {
+        if let Err(error) = outcome(ended) {
+            return error;
+        }
+    }
+    std::future::pending().await
+}
+
+fn outcome(ended: Result<(&'static str, Result<(), RoleError>), JoinError>) -> Result<(), UpError> {
+    let (role, result) = ended.map_err(UpError::Bug)?;
+    result.map_err(|error| UpError::Ended {
+        role,
+        source: Box::new(error),
+    })
+}
+
+/// Waits, and says what for: for as long as it takes, unless it has to be `within` some time.
+async fn until_ready(
+    role: &'static str,
+    readiness: &Readiness,
+    within: Option<Duration>,
+) -> Result<(), UpError> {
+    let patience = async {
+        match within {
+            Some(within) => sleep(within).await,
+            None => say_what_keeps(role, readiness).await,
+        }
+    };
+    tokio::select! {
+        () = readiness.until_ready() => Ok(()),
+        () = patience => Err(UpError::NotReady { role, reason: reasons(readiness) }),
+    }
+}
+
+async fn say_what_keeps(role: &'static str, readiness: &Readiness) {
+    let mut said = String::new();
     loop {
-        match roles.join_next().await {
-            Some(Ok(Err(error))) => return error,
-            Some(_) => {}
-            None => std::future::pending().await,
+        sleep(SAY_AFTER).await;
+        let reason = reasons(readiness);
+        if reason != said {
+            eprintln!("{role} is not ready: {reason}");
+            said = reason;
         }
     }
 }
@@ -204,7 +269,7 @@ async fn register(settings: &Settings, contexts: &[Context]) -> Result<(), UpErr
     }
 }
 
-fn reasons(readiness: &service_kit::Readiness) -> String {
+fn reasons(readiness: &Readiness) -> String {
     let report = readiness.report();
     let reasons: Vec<_> = report
         .components
@@ -273,4 +338,85 @@ async fn start_stack(settings: &Settings) -> Result<DevStack, StackError> {
     let stack = DevStack::start(options).await;
     spinner.finish_and_clear();
     stack
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failing(shutdown: &CancellationToken) -> Roles {
+        let mut roles = Roles::new();
+        let (ending, well) = (shutdown.clone(), shutdown.clone());
+        roles.spawn(async move {
+            well.cancelled().await;
+            ("projector", Ok(()))
+        });
+        // As the roles do it: the others are told before the reason is.
+        roles.spawn(async move {
+            ending.cancel();
+            ending.cancelled().await;
+            tokio::task::yield_now().await;
+            let error = RoleError::NoSuchModel("boards".into());
+            ("command-service", Err(error))
+        });
+        roles
+    }
+
+    #[tokio::test]
+    async fn a_role_that_fails_is_named_although_it_ends_everything_first() {
+        for staying in [true, false] {
+            let shutdown = CancellationToken::new();
+            let roles = failing(&shutdown);
+            let work = async {
+                if staying {
+                    std::future::pending::<()>().await;
+                }
+                shutdown.cancelled().await;
+                Ok(())
+            };
+            let error = finish(work, roles, &shutdown).await.unwrap_err();
+            let told = Chain(&error).to_string();
+            assert!(told.starts_with("command-service ended: "), "{told}");
+            assert!(told.contains("boards"), "{told}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_role_that_panics_is_no_good_end() {
+        let shutdown = CancellationToken::new();
+        let mut roles = Roles::new();
+        roles.spawn(async { panic!("a bug") });
+        let error = finish(std::future::pending(), roles, &shutdown).await;
+        let told = Chain(&error.unwrap_err()).to_string();
+        assert!(told.contains("a bug"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn who_ends_it_is_told_nothing() {
+        let shutdown = CancellationToken::new();
+        let mut roles = Roles::new();
+        let serving = shutdown.clone();
+        roles.spawn(async move {
+            serving.cancelled().await;
+            ("registry", Ok(()))
+        });
+        shutdown.cancel();
+        let ended = finish(std::future::pending(), roles, &shutdown).await;
+        assert!(ended.is_ok());
+    }
+
+    #[tokio::test]
+    async fn only_where_a_story_is_to_be_told_waiting_comes_to_an_end() {
+        let readiness = Readiness::new();
+        let shards = readiness.component("shards");
+        shards.not_ready("a rule does not fit");
+        let shortly = Duration::from_millis(1);
+        let error = until_ready("command-service", &readiness, Some(shortly)).await;
+        let told = error.unwrap_err().to_string();
+        assert!(told.contains("shards: a rule does not fit"), "{told}");
+        let waiting = until_ready("command-service", &readiness, None);
+        let mended = async { shards.ready() };
+        let (waited, ()) = tokio::join!(waiting, mended);
+        assert!(waited.is_ok());
+    }
 }
