@@ -20,6 +20,7 @@ mod running;
 mod schema;
 mod settings;
 mod shards;
+mod stream;
 mod table;
 mod token;
 mod up;

@@ -1,12 +1,15 @@
 //! `annals quarantine`: the streams that read models cannot project, and letting them go.
 
 use event_log::Position;
-use projector::quarantine::{Desk, QuarantineError, QuarantinedStream, Released, Skip};
+use projector::quarantine::{
+    Desk, QuarantineError, QuarantinedStream, Released, Skip, SkippedEvent,
+};
 
 use crate::{
     context::Context,
     roles::{RoleError, projector_config},
     settings::Settings,
+    stream::stream,
     table::table,
 };
 
@@ -16,6 +19,14 @@ pub(crate) enum QuarantineVerb {
     List {
         /// Only those of this read model
         #[arg(long)]
+        model: Option<String>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the events that were left out for good, with who decided it and why
+    Skipped {
+        /// Only those of this read model
         model: Option<String>,
         /// As JSON
         #[arg(long)]
@@ -48,8 +59,8 @@ pub(crate) enum QuarantineVerb {
 pub(crate) struct Which {
     /// The read model, such as task-board
     model: String,
-    /// The stream, tenant/kind/id; `skip` also takes a record that names none,
-    /// topic:partition@offset
+    /// The stream, tenant/kind/id, or kind/id of the tenant `main`; `skip` also takes a record that
+    /// names none, topic:partition@offset
     stream: String,
     /// As JSON
     #[arg(long)]
@@ -86,8 +97,15 @@ pub(crate) async fn perform(
                 false => list(&streams),
             }))
         }
+        QuarantineVerb::Skipped { model, json } => {
+            let events = desk.skipped(model.as_deref()).await?;
+            Ok(told(match json {
+                true => as_json(&events),
+                false => left_out(&events),
+            }))
+        }
         QuarantineVerb::Show { which } => {
-            let streams = desk.show(&which.model, &which.stream).await?;
+            let streams = desk.show(&which.model, &which.in_full()).await?;
             let texts: Vec<_> = streams.iter().map(sheet).collect();
             Ok(told(match which.json {
                 true => as_json(&streams),
@@ -95,7 +113,7 @@ pub(crate) async fn perform(
             }))
         }
         QuarantineVerb::Retry { which } => {
-            let released = desk.retry(&which.model, &which.stream).await?;
+            let released = desk.retry(&which.model, &which.in_full()).await?;
             Ok(outcome(&released, which.json))
         }
         QuarantineVerb::Skip { which, reason, by } => {
@@ -107,11 +125,23 @@ pub(crate) async fn perform(
             let skip = Skip { reason, by };
             if let Some(record) = record(&which.stream) {
                 desk.skip_record(&which.model, &record, &skip).await?;
-                return Ok(told(format!("{} is left out", which.stream)));
+                let (model, record) = (&which.model, &which.stream);
+                return Ok(told(match which.json {
+                    true => as_json(&serde_json::json!({ "model": model, "left_out": record })),
+                    false => format!("{record} is left out"),
+                }));
             }
-            let released = desk.skip(&which.model, &which.stream, &skip).await?;
+            let released = desk.skip(&which.model, &which.in_full(), &skip).await?;
             Ok(outcome(&released, which.json))
         }
+    }
+}
+
+impl Which {
+    /// What is no stream stays as it is, for the desk to refuse.
+    fn in_full(&self) -> String {
+        let named = stream(&self.stream);
+        named.map_or_else(|_| self.stream.clone(), |stream| stream.to_string())
     }
 }
 
@@ -171,6 +201,31 @@ fn list(streams: &[QuarantinedStream]) -> String {
     let head = [
         "model", "edition", "stream", "since", "held", "code", "reason",
     ];
+    format!(
+        "{}\n`annals quarantine show MODEL STREAM` says what can be done about each",
+        table(head, &rows)
+    )
+}
+
+fn left_out(events: &[SkippedEvent]) -> String {
+    if events.is_empty() {
+        return "nothing was left out".into();
+    }
+    let rows: Vec<_> = events
+        .iter()
+        .map(|it| {
+            [
+                it.model.clone(),
+                it.version.to_string(),
+                it.stream.clone().unwrap_or_else(|| "-".into()),
+                format!("{}:{}@{}", it.topic, it.partition, it.offset),
+                it.skipped_at.format("%Y-%m-%d %H:%M:%SZ").to_string(),
+                it.skipped_by.clone(),
+                it.reason.clone(),
+            ]
+        })
+        .collect();
+    let head = ["model", "version", "stream", "at", "since", "by", "reason"];
     table(head, &rows)
 }
 
@@ -182,13 +237,21 @@ fn sheet(it: &QuarantinedStream) -> String {
         format!("  event    {event}{version}"),
         format!("  at       {}:{}@{}", it.topic, it.partition, it.offset),
         format!("  since    {}", it.since.format("%Y-%m-%d %H:%M:%SZ")),
-        format!("  held     {} later events", it.held),
+        match it.held {
+            1 => "  held     1 later event".into(),
+            held => format!("  held     {held} later events"),
+        },
         format!("  reason   {} ({})", it.reason, it.code),
     ];
     if let Some(at) = it.retried_at {
         let at = at.format("%Y-%m-%d %H:%M:%SZ");
         lines.push(format!("  retried  {} times, last {at}", it.retries));
     }
+    let (model, stream) = (&it.model, &it.stream);
+    lines.push(format!(
+        "  → `annals quarantine retry {model} {stream}` when the cause is mended, or leave the event \
+         out: `annals quarantine skip {model} {stream} --reason WHY`"
+    ));
     lines.join("\n")
 }
 

@@ -66,6 +66,8 @@ pub(crate) enum ReplayError {
     UnknownContext { context: String, known: String },
     #[error("no context of this program has streams of the kind {kind}")]
     UnknownKind { kind: String },
+    #[error("no context that is read has an event {event}; there are {known}")]
+    UnknownEvent { event: String, known: String },
     #[error("there is no stream {stream} in the log")]
     UnknownStream { stream: StreamId },
     #[error("there is no read model {model}, but {known}")]
@@ -98,9 +100,10 @@ pub(crate) async fn perform(
         }
         ReplayVerb::Tail(args) => {
             let names = named(contexts, &args.contexts)?;
+            let filter = tail::Filter::new(&args, contexts, &names)?;
             let (log, kinds) = reach(settings, contexts).await?;
             let shutdown = service_kit::shutdown::on_signal().map_err(ReplayError::Signals)?;
-            tail::tail(&log, &kinds, &names, &args, shutdown).await
+            tail::tail(&log, &kinds, &names, filter, &args, shutdown).await
         }
         ReplayVerb::Verify(args) => {
             let names = named(contexts, &args.contexts)?;

@@ -58,6 +58,37 @@ impl QuarantinedStream {
     }
 }
 
+/// An event that an operator has decided to leave out, in every edition of the model's version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, FromRow)]
+pub struct SkippedEvent {
+    pub model: String,
+    /// Of the model's code; a later one is asked anew.
+    pub version: i32,
+    pub topic: String,
+    pub partition: i32,
+    pub offset: i64,
+    /// `tenant/kind/id`; `None` of a record that names none.
+    pub stream: Option<String>,
+    pub reason: String,
+    pub skipped_by: String,
+    pub skipped_at: DateTime<Utc>,
+}
+
+/// What was left out, the latest last; of one model, if one is named.
+pub async fn skipped(
+    postgres: impl PgExecutor<'_>,
+    model: Option<&str>,
+) -> Result<Vec<SkippedEvent>, sqlx::Error> {
+    sqlx::query_as(
+        r#"select model, version, topic, partition, "offset", stream, reason, skipped_by, skipped_at
+             from annals.skipped_events where $1::text is null or model = $1
+            order by skipped_at, model, topic, partition, "offset""#,
+    )
+    .bind(model)
+    .fetch_all(postgres)
+    .await
+}
+
 /// What is in quarantine, the longest first; of one model, if one is named.
 pub async fn list(
     postgres: impl PgExecutor<'_>,

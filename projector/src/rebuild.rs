@@ -130,6 +130,19 @@ impl Rebuild {
     /// Goes on with the edition that an earlier attempt, or a projector of a new version, has
     /// made, unless it was read before; otherwise makes one.
     pub async fn begin(postgres: &PgPool, model: &Model) -> Result<Self, RebuildError> {
+        Self::begin_expecting(postgres, model, []).await
+    }
+
+    /// The same, [expecting](Self::expect) these to differ.
+    ///
+    /// # Errors
+    /// `UnknownNames` when neither edition has one of them; then none was made.
+    pub async fn begin_expecting(
+        postgres: &PgPool,
+        model: &Model,
+        names: impl IntoIterator<Item = String>,
+    ) -> Result<Self, RebuildError> {
+        let named: Expected = names.into_iter().collect();
         let alone = alone(postgres, model.name).await?;
         let old = active_edition(postgres, model.name)
             .await
@@ -148,21 +161,27 @@ impl Rebuild {
         let candidate = candidate(postgres, model, &old).await?;
         let is_made = candidate.is_none();
         let new = match candidate {
-            Some(candidate) => candidate,
-            None => make(postgres, model).await?,
+            Some(candidate) => {
+                let mut connection = postgres.acquire().await.map_err(failed_to_compare)?;
+                all_known(&mut connection, [&old, &candidate], &named).await?;
+                candidate
+            }
+            None => make(postgres, model, &old, &named).await?,
         };
         let declared: &[&str] = match old.version == new.version {
             true => &[],
             false => model.differs,
         };
-        Ok(Self {
+        let mut rebuild = Self {
             postgres: postgres.clone(),
             _alone: alone,
             expected: declared.iter().copied().collect(),
             old,
             new,
             is_made,
-        })
+        };
+        rebuild.expect(named);
+        Ok(rebuild)
     }
 
     /// Expects these to differ, `table` or `table.column`, beside what the model declares.
@@ -197,15 +216,7 @@ impl Rebuild {
     ) -> Result<Comparison, RebuildError> {
         let editions = [&self.old, &self.new];
         let mut connection = self.postgres.acquire().await.map_err(failed_to_compare)?;
-        let unknown = compare::unknown(&mut connection, editions, &self.expected)
-            .await
-            .map_err(failed_to_compare)?;
-        if !unknown.is_empty() {
-            return Err(RebuildError::UnknownNames {
-                model: self.old.model.clone(),
-                names: unknown,
-            });
-        }
+        all_known(&mut connection, editions, &self.expected).await?;
         for _ in 0..ATTEMPTS {
             let barrier = Barrier::set(&self.postgres, editions)
                 .await
@@ -363,15 +374,38 @@ async fn candidate(
     .map_err(postgres_error("look the editions up"))
 }
 
-async fn make(postgres: &PgPool, model: &Model) -> Result<Edition, RebuildError> {
+async fn make(
+    postgres: &PgPool,
+    model: &Model,
+    old: &Edition,
+    expected: &Expected,
+) -> Result<Edition, RebuildError> {
     let made = postgres_error("make an edition");
     let mut transaction = postgres.begin().await.map_err(&made)?;
     edition::one_at_a_time(&mut transaction, model.name)
         .await
         .map_err(&made)?;
     let edition = edition::make(&mut transaction, model).await?;
+    all_known(&mut transaction, [old, &edition], expected).await?;
     transaction.commit().await.map_err(&made)?;
     Ok(edition)
+}
+
+/// Refuses names that neither edition has.
+async fn all_known(
+    connection: &mut PgConnection,
+    editions: [&Edition; 2],
+    expected: &Expected,
+) -> Result<(), RebuildError> {
+    let unknown = compare::unknown(connection, editions, expected);
+    let unknown = unknown.await.map_err(failed_to_compare)?;
+    match unknown.is_empty() {
+        true => Ok(()),
+        false => Err(RebuildError::UnknownNames {
+            model: editions[0].model.clone(),
+            names: unknown,
+        }),
+    }
 }
 
 pub(crate) fn postgres_error(what: &'static str) -> impl Fn(sqlx::Error) -> RebuildError {

@@ -62,6 +62,9 @@ pub(crate) struct DropArgs {
     model: String,
     /// The number of the edition, which must not be the one that is read
     edition: i32,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// What became of a rebuild, as JSON has it.
@@ -97,8 +100,8 @@ pub(crate) async fn rebuild(
         };
         return Ok((told, true));
     }
-    let mut rebuild = Rebuild::begin(&postgres, model).await?;
-    rebuild.expect(args.expect.iter().cloned());
+    let expected = args.expect.iter().cloned();
+    let rebuild = Rebuild::begin_expecting(&postgres, model, expected).await?;
     let (old, new) = (rebuild.old.number, rebuild.new.number);
     eprintln!(
         "{} edition {new} of {} beside edition {old}",
@@ -161,10 +164,11 @@ pub(crate) async fn forget(
 ) -> Result<String, ReplayError> {
     named(models, &args.model)?;
     drop_edition(&connect(settings)?, &args.model, args.edition).await?;
-    Ok(format!(
-        "edition {} of {} is dropped",
-        args.edition, args.model
-    ))
+    let (model, edition) = (&args.model, args.edition);
+    Ok(match args.json {
+        true => super::json(&serde_json::json!({ "model": model, "dropped_edition": edition })),
+        false => format!("edition {edition} of {model} is dropped"),
+    })
 }
 
 /// Waits until the new edition has nearly all that the old one has.

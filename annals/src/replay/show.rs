@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use event_log::{Envelope, batch::Record, envelope::header, router::partition_of};
-use kernel::{StreamId, Tenant};
+use kernel::StreamId;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -119,13 +119,8 @@ pub(crate) async fn show(
     Ok((text, whole))
 }
 
-/// A stream that is named in full, or within the tenant `main`.
 pub(crate) fn stream(text: &str) -> Result<StreamId, ReplayError> {
-    let named = match text.split('/').collect::<Vec<_>>().as_slice() {
-        [kind, id] => StreamId::new(&Tenant::default(), kind, id),
-        _ => text.parse(),
-    };
-    named.map_err(|malformed| ReplayError::Argument {
+    crate::stream::stream(text).map_err(|malformed| ReplayError::Argument {
         argument: text.into(),
         problem: malformed.to_string(),
     })
@@ -320,15 +315,6 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_stream_is_of_the_tenant_main_unless_another_is_named() {
-        assert_eq!(stream("task/7").unwrap().as_str(), "main/task/7");
-        assert_eq!(stream("acme/task/7").unwrap().as_str(), "acme/task/7");
-        for text in ["", "task", "task/", "a/b/c/d", "Task/7", "main/task/7 "] {
-            assert!(stream(text).is_err(), "{text:?}");
-        }
-    }
 
     #[test]
     fn a_number_is_a_version_and_anything_else_must_be_a_time() {

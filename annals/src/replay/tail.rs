@@ -1,6 +1,9 @@
 //! `annals replay tail`: events as they are appended, until Ctrl-C.
 
-use std::io::{self, Write};
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+};
 
 use chrono::SecondsFormat;
 use event_log::{
@@ -14,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{ReplayError, kinds::Kinds, log::Log, show::stream};
+use crate::context::Context;
 
 /// So many events wait for being printed; the log waits then.
 const QUEUE: usize = 1_000;
@@ -42,7 +46,7 @@ pub(crate) struct TailArgs {
 }
 
 /// Which events are wanted.
-struct Filter {
+pub(crate) struct Filter {
     stream: Option<StreamId>,
     types: Vec<String>,
 }
@@ -51,13 +55,10 @@ pub(crate) async fn tail(
     log: &Log,
     kinds: &Kinds,
     contexts: &[&str],
+    filter: Filter,
     args: &TailArgs,
     shutdown: CancellationToken,
 ) -> Result<(), ReplayError> {
-    let filter = Filter {
-        stream: args.stream.as_deref().map(stream).transpose()?,
-        types: args.types.clone(),
-    };
     let positions = begin(log, contexts, &args.from).await?;
     let (consumer, feeds) = Consumer::open(&log.cluster, "annals.replay.tail", &positions)?;
     let (records, mut arrived) = mpsc::channel(QUEUE);
@@ -196,6 +197,46 @@ async fn forward(feed: PartitionFeed, to: mpsc::Sender<LogRecord>) -> ConsumeErr
 }
 
 impl Filter {
+    /// Refuses what would be waited for in vain: none of the contexts that are `read` has it.
+    pub(super) fn new(
+        args: &TailArgs,
+        contexts: &[Context],
+        read: &[&str],
+    ) -> Result<Self, ReplayError> {
+        let is_read = |context: &&Context| read.contains(&context.schemas.context());
+        let mut events = BTreeMap::new();
+        for context in contexts.iter().filter(is_read) {
+            let files = context.schemas.files().map(|file| &*file.event);
+            events.extend(files.map(|event| (event, context.schemas.full_name(event))));
+        }
+        let is_unknown = |wanted: &&String| {
+            let mut known = events.iter();
+            !known.any(|(event, full_name)| *event == wanted.as_str() || full_name == *wanted)
+        };
+        if let Some(unknown) = args.types.iter().find(is_unknown) {
+            return Err(ReplayError::UnknownEvent {
+                event: unknown.clone(),
+                known: events.into_keys().collect::<Vec<_>>().join(", "),
+            });
+        }
+        let stream = args.stream.as_deref().map(stream).transpose()?;
+        if let Some(stream) = &stream {
+            let kind = stream.kind();
+            let context = super::context_of(contexts, kind);
+            let context = context.ok_or_else(|| ReplayError::UnknownKind { kind: kind.into() })?;
+            if !read.contains(&&*context) {
+                return Err(ReplayError::Argument {
+                    argument: stream.to_string(),
+                    problem: format!("is of the context {context}, which is not read"),
+                });
+            }
+        }
+        Ok(Self {
+            stream,
+            types: args.types.clone(),
+        })
+    }
+
     fn wants(&self, record: &LogRecord) -> bool {
         let Ok(envelope) = &record.envelope else {
             return self.stream.is_none() && self.types.is_empty();

@@ -14,9 +14,9 @@ use sqlx::{Connection, PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
 use super::{
-    QuarantinedStream, keeping,
+    QuarantinedStream, SkippedEvent, keeping,
     keeping::Poison,
-    list,
+    list, skipped,
     stream_log::{ReadError, StreamLog},
 };
 use crate::{
@@ -64,7 +64,9 @@ pub enum QuarantineError {
     NoSuchModel { model: String, known: Vec<String> },
     #[error("{stream} is not in quarantine for {model}")]
     NotQuarantined { model: String, stream: String },
-    #[error("{text} is neither a stream, tenant/kind/id, nor a record, topic:partition@offset")]
+    #[error(
+        "{text} is neither a stream, tenant/kind/id or kind/id of the tenant main, nor a record, topic:partition@offset"
+    )]
     NoSuchPlace { text: String },
     #[error(
         "edition {edition} of {model} is of version {version}, and this binary has version {code}: \
@@ -141,6 +143,16 @@ impl Desk {
         list(&self.config.postgres, model)
             .await
             .map_err(failed("read what is in quarantine"))
+    }
+
+    /// What was left out by somebody's decision, of this model if one is named.
+    pub async fn skipped(&self, model: Option<&str>) -> Result<Vec<SkippedEvent>, QuarantineError> {
+        if let Some(model) = model {
+            self.model(model)?;
+        }
+        skipped(&self.config.postgres, model)
+            .await
+            .map_err(failed("read what was left out"))
     }
 
     /// The editions of the model that hold this stream back.

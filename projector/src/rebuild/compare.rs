@@ -63,6 +63,15 @@ impl<T: Into<String>> Extend<T> for Expected {
     }
 }
 
+impl IntoIterator for Expected {
+    type Item = String;
+    type IntoIter = std::collections::btree_set::IntoIter<String>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
 /// By table, the columns and their types.
 type Tables = BTreeMap<String, BTreeMap<String, String>>;
 
