@@ -1,9 +1,10 @@
 //! The command line of a binary that is made of contexts.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{error::Error, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use service_kit::telemetry::LogConfig;
+use service_kit::{SecretUrl, telemetry::LogConfig};
+use sqlx::postgres::PgConnectOptions;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -112,15 +113,48 @@ enum AppError {
     StillInQuarantine,
     #[error("this binary has no demo story")]
     NoStory,
+    #[error("Postgres at {place} cannot be reached")]
+    PostgresAway {
+        place: String,
+        #[source]
+        source: Box<AppError>,
+    },
 }
 
 impl AppError {
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::Schema(error) => error.exit_code().into(),
+            Self::PostgresAway { source, .. } => source.exit_code(),
             _ => ExitCode::FAILURE,
         }
     }
+
+    /// Says where Postgres is, when it is what cannot be reached: sqlx does not.
+    fn with_place_of(self, postgres: Option<&SecretUrl>) -> Self {
+        let place = postgres.and_then(|it| it.expose().parse().ok());
+        match place {
+            Some(place) if is_postgres_away(&self) => {
+                let place: PgConnectOptions = place;
+                Self::PostgresAway {
+                    place: format!("{}:{}", place.get_host(), place.get_port()),
+                    source: Box::new(self),
+                }
+            }
+            _ => self,
+        }
+    }
+}
+
+fn is_postgres_away(error: &AppError) -> bool {
+    let mut source = Some(error as &(dyn Error + 'static));
+    while let Some(error) = source {
+        match error.downcast_ref() {
+            Some(sqlx::Error::PoolTimedOut | sqlx::Error::Io(_)) => return true,
+            _ => source = error.source(),
+        }
+    }
+    false
 }
 
 impl App {
@@ -166,11 +200,6 @@ impl App {
     }
 
     async fn perform(self, cli: Cli) -> Result<(), AppError> {
-        let Self {
-            mut contexts,
-            story,
-            migration,
-        } = self;
         let mut settings = Settings::load(cli.config.as_deref())?;
         if !matches!(
             cli.verb,
@@ -178,7 +207,18 @@ impl App {
         ) {
             running::join(&mut settings);
         }
-        match cli.verb {
+        let postgres = settings.postgres.clone();
+        let performed = Box::pin(self.perform_with(settings, cli.verb)).await;
+        performed.map_err(|error| error.with_place_of(postgres.as_ref()))
+    }
+
+    async fn perform_with(self, mut settings: Settings, verb: Verb) -> Result<(), AppError> {
+        let Self {
+            mut contexts,
+            story,
+            migration,
+        } = self;
+        match verb {
             Verb::Token(args) => {
                 println(&token::issue(&settings.dev_key()?, args));
                 Ok(())
@@ -292,4 +332,33 @@ fn start(settings: &Settings) -> Result<CancellationToken, AppError> {
 #[allow(clippy::print_stdout)]
 fn println(line: &str) {
     println!("{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use projector::rebuild::RebuildError;
+    use service_kit::problem::Chain;
+
+    use super::*;
+
+    #[test]
+    fn a_postgres_that_cannot_be_reached_is_named_without_its_password() {
+        let url = SecretUrl::new("postgres://ada:secret@db.example.org:6543/annals");
+        let away = ReplayError::Rebuild(RebuildError::Postgres {
+            what: "look the editions up",
+            source: sqlx::Error::PoolTimedOut,
+        });
+        let told = AppError::from(away).with_place_of(Some(&url));
+        let told = Chain(&told).to_string();
+        assert!(
+            told.starts_with("Postgres at db.example.org:6543 cannot be reached: "),
+            "{told}"
+        );
+        assert!(
+            told.contains("timed out") && !told.contains("secret"),
+            "{told}"
+        );
+        let told = AppError::NoStory.with_place_of(Some(&url)).to_string();
+        assert_eq!(told, AppError::NoStory.to_string());
+    }
 }

@@ -216,18 +216,22 @@ impl ToSchema for Problem {
     }
 }
 
-/// An error and what caused it, on one line.
+/// An error and what caused it, on one line. Some errors say their cause themselves: it is said once.
 pub struct Chain<'a>(pub &'a dyn Error);
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
+        let mut told = self.0.to_string();
         let mut source = self.0.source();
         while let Some(error) = source {
-            write!(f, ": {error}")?;
+            let cause = error.to_string();
+            if !told.contains(&cause) {
+                told.push_str(": ");
+                told.push_str(&cause);
+            }
             source = error.source();
         }
-        Ok(())
+        f.write_str(&told)
     }
 }
 
@@ -274,6 +278,31 @@ mod tests {
         assert!(
             text.contains("internal") && !text.contains("hunter2"),
             "{text}"
+        );
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    enum Failure {
+        #[error("failed to open the shop")]
+        Open(#[source] std::io::Error),
+        #[error("failed to open the shop: {0}")]
+        Telling(#[source] std::io::Error),
+        #[error("there is no cake: {0}")]
+        Outer(#[source] Box<Failure>),
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let cause = || std::io::Error::other("the key is lost");
+        for error in [Failure::Open(cause()), Failure::Telling(cause())] {
+            let told = Chain(&error).to_string();
+            assert_eq!(told, "failed to open the shop: the key is lost");
+        }
+        let outer = Failure::Outer(Box::new(Failure::Open(cause())));
+        let told = Chain(&outer).to_string();
+        assert_eq!(
+            told,
+            "there is no cake: failed to open the shop: the key is lost"
         );
     }
 
