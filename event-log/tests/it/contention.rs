@@ -10,17 +10,19 @@ use std::{
 };
 
 use event_log::{append::AppendError, fence::FenceError};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::{
     raw::batch,
-    shard::{Shard, in_time},
+    shard::Shard,
 };
 
 const WRITERS: u64 = 6;
 /// They go on until both are reached.
 const TAKE_OVERS: u64 = 100;
 const RECORDS: u64 = 1_000;
+/// Each of them may wait for all the others.
+const AT_MOST: Duration = Duration::from_secs(600);
 
 /// Topic (0: events, 1: owners), offset and value.
 type Acknowledged = Vec<(usize, i64, u64)>;
@@ -34,7 +36,7 @@ async fn what_was_acknowledged_is_in_the_log_once_at_its_offset() {
         .collect();
     let mut acknowledged = Acknowledged::new();
     for writer in writers {
-        acknowledged.extend(in_time(writer).await.unwrap());
+        acknowledged.extend(timeout(AT_MOST, writer).await.unwrap().unwrap());
     }
     for (number, topic) in [&shard.events, &shard.owners].into_iter().enumerate() {
         let log = shard.log(topic).await;
