@@ -12,10 +12,7 @@ use std::{
 use event_log::{append::AppendError, fence::FenceError};
 use tokio::time::{sleep, timeout};
 
-use crate::{
-    raw::batch,
-    shard::Shard,
-};
+use crate::{raw::batch, shard::Shard};
 
 const WRITERS: u64 = 6;
 /// They go on until both are reached.
