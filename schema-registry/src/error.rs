@@ -44,6 +44,10 @@ pub enum Error {
     #[error("Invalid schema, details: {0}")]
     TooComplex(#[source] TooComplex),
     #[error(
+        "Invalid schema, details: the schemas are too large to be compared with {versions} versions at once: let the level not be a transitive one, delete versions that nobody reads any more, or begin a compatibility group"
+    )]
+    TooManyVersions { versions: usize },
+    #[error(
         "The specified version '{0}' is not a valid version id. Allowed values are between [1, 2^31-1] and the string \"latest\""
     )]
     InvalidVersion(String),
@@ -123,7 +127,8 @@ impl Error {
             Self::InvalidSchema(_)
             | Self::UnsupportedSchema(_)
             | Self::InvalidMetadata(_)
-            | Self::TooComplex(_) => 42201,
+            | Self::TooComplex(_)
+            | Self::TooManyVersions { .. } => 42201,
             Self::InvalidVersion(_) => 42202,
             Self::InvalidLevel => 42203,
             Self::InvalidMode => 42204,

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::avro::{Incompatibility, IncompatibilityKind, TooComplex, can_read};
+use crate::avro::{self, Incompatibility, IncompatibilityKind, Steps, TooComplex};
 use crate::json_schema;
 use crate::references::Referenced;
 use crate::schema::{Schema, SchemaType};
@@ -75,19 +75,16 @@ impl Level {
     }
 
     /// Why `candidate` may not follow `earlier` (newest first): nothing if it may. As in
-    /// Confluent's registry, the newest version that objects is the only one heard.
+    /// Confluent's registry, the newest version that objects is the only one heard. All of them
+    /// share the steps.
     pub(crate) fn objections(
         self,
         candidate: &Schema,
         earlier: &[Earlier],
+        steps: &mut Steps,
     ) -> Result<Vec<String>, TooComplex> {
-        let heard = if self.is_transitive() {
-            earlier
-        } else {
-            &earlier[..earlier.len().min(1)]
-        };
-        for one in heard {
-            let mut objections = self.differences(candidate, one)?;
+        for one in earlier {
+            let mut objections = self.differences(candidate, one, steps)?;
             if !objections.is_empty() {
                 objections.push(format!("{{oldSchemaVersion: {}}}", one.version));
                 objections.push(format!("{{oldSchema: '{}'}}", one.schema));
@@ -100,7 +97,12 @@ impl Level {
         Ok(Vec::new())
     }
 
-    fn differences(self, candidate: &Schema, earlier: &Earlier) -> Result<Vec<String>, TooComplex> {
+    fn differences(
+        self,
+        candidate: &Schema,
+        earlier: &Earlier,
+        steps: &mut Steps,
+    ) -> Result<Vec<String>, TooComplex> {
         let (backward, forward) = match self {
             Self::None => return Ok(Vec::new()),
             Self::Backward | Self::BackwardTransitive => (true, false),
@@ -108,25 +110,25 @@ impl Level {
             Self::Full | Self::FullTransitive => (true, true),
         };
         let parsed = SchemaType::parse(Some(&earlier.schema_type))
-            .and_then(|type_| Schema::parse(type_, &earlier.referenced, &earlier.schema));
+            .and_then(|type_| Schema::parse_known(type_, &earlier.referenced, &earlier.schema));
         let mut differences = Vec::new();
         match (candidate, parsed) {
             (Schema::Avro(candidate), Ok(Schema::Avro(earlier))) => {
                 if backward {
-                    let found = can_read(candidate, &earlier)?;
+                    let found = avro::differences(candidate, &earlier, steps)?;
                     differences.extend(found.iter().map(|one| describe(one, "new", "old")));
                 }
                 if forward {
-                    let found = can_read(&earlier, candidate)?;
+                    let found = avro::differences(&earlier, candidate, steps)?;
                     differences.extend(found.iter().map(|one| describe(one, "old", "new")));
                 }
             }
             (Schema::Json(candidate), Ok(Schema::Json(earlier))) => {
                 if backward {
-                    differences.extend(json_schema::differences(candidate, &earlier)?);
+                    differences.extend(json_schema::differences(candidate, &earlier, steps)?);
                 }
                 if forward {
-                    differences.extend(json_schema::differences(&earlier, candidate)?);
+                    differences.extend(json_schema::differences(&earlier, candidate, steps)?);
                 }
             }
             (_, Ok(_)) => {

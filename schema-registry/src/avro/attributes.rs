@@ -3,25 +3,27 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use super::json::{Json, Members};
 use super::names::is_namespace;
 use super::{FullName, InvalidSchema, Named, Primitive};
 
 pub(super) fn read_named(
     kind: &'static str,
-    object: &mut Map<String, Value>,
+    object: &mut Members<'_>,
     enclosing: &str,
 ) -> Result<Named, InvalidSchema> {
-    let Some(Value::String(name)) = object.remove("name") else {
+    let Some(Json::String(name)) = object.remove("name") else {
         return Err(attribute(kind, "name", "a string"));
     };
     let namespace = match object.remove("namespace") {
-        None => enclosing.to_owned(),
-        Some(Value::String(namespace)) if is_namespace(&namespace) => namespace,
-        Some(namespace) => return Err(InvalidSchema::BadName(namespace.to_string())),
+        None => enclosing.into(),
+        Some(Json::String(namespace)) if is_namespace(&namespace) => namespace,
+        Some(namespace) => return Err(InvalidSchema::BadName(Value::from(namespace).to_string())),
     };
-    let name = FullName::parse(&name, &namespace).ok_or(InvalidSchema::BadName(name))?;
+    let name = FullName::parse(&name, &namespace)
+        .ok_or_else(|| InvalidSchema::BadName(name.into_owned()))?;
     if name.namespace.is_empty() && Primitive::named(&name.name).is_some() {
         return Err(InvalidSchema::NamedLikePrimitive(name.name));
     }
@@ -37,9 +39,9 @@ pub(super) fn read_named(
     })
 }
 
-pub(super) fn read_doc(object: &mut Map<String, Value>) -> Option<String> {
+pub(super) fn read_doc(object: &mut Members<'_>) -> Option<String> {
     match object.remove("doc") {
-        Some(Value::String(doc)) => Some(doc),
+        Some(Json::String(doc)) => Some(doc.into_owned()),
         _ => None,
     }
 }
@@ -47,16 +49,16 @@ pub(super) fn read_doc(object: &mut Map<String, Value>) -> Option<String> {
 pub(super) fn read_strings(
     kind: &'static str,
     name: &'static str,
-    object: &mut Map<String, Value>,
+    object: &mut Members<'_>,
 ) -> Result<Option<Vec<String>>, InvalidSchema> {
     let wrong = || attribute(kind, name, "an array of strings");
     match object.remove(name) {
         None => Ok(None),
-        Some(Value::Array(values)) => values
+        Some(Json::Array(values)) => values
             .into_iter()
             .map(|value| {
-                if let Value::String(string) = value {
-                    Ok(string)
+                if let Json::String(string) = value {
+                    Ok(string.into_owned())
                 } else {
                     Err(wrong())
                 }
@@ -69,7 +71,7 @@ pub(super) fn read_strings(
 
 /// What is left of a type's attributes when those that the specification reserves are gone.
 /// `default` is reserved in enums only.
-pub(super) fn custom(object: Map<String, Value>, is_enum: bool) -> BTreeMap<String, Value> {
+pub(super) fn custom(object: Members<'_>, is_enum: bool) -> BTreeMap<String, Value> {
     const RESERVED: [&str; 10] = [
         "aliases",
         "doc",
@@ -84,7 +86,8 @@ pub(super) fn custom(object: Map<String, Value>, is_enum: bool) -> BTreeMap<Stri
     ];
     object
         .into_iter()
-        .filter(|(name, _)| !(RESERVED.contains(&name.as_str()) || is_enum && name == "default"))
+        .filter(|(name, _)| !(RESERVED.contains(&name.as_ref()) || is_enum && name == "default"))
+        .map(|(name, value)| (name.into_owned(), Value::from(value)))
         .collect()
 }
 

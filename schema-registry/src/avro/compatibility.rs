@@ -12,8 +12,10 @@
 //! - logical types play no part.
 
 use std::collections::{HashMap, HashSet};
+use std::mem::discriminant;
 
 use super::rules::{SeveralFields, Step, lacking, pointer, promotes, written_field};
+use super::steps::{Steps, TooComplex};
 use super::{AvroSchema, Fields, Named, Shape, TypeId};
 
 /// A place where the reader cannot read what the writer writes.
@@ -36,15 +38,8 @@ pub enum IncompatibilityKind {
     MissingUnionBranch,
 }
 
-/// The two schemas are too deep or too intertwined to be compared in bounded time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the schemas are too deep or too large to be compared")]
-pub struct TooComplex;
-
 /// Deeper than any schema that is used, and shallow enough for a thread's stack.
 const DEEPEST: usize = 200;
-/// Pairs of types that one comparison may look at, some 50 ms.
-const MOST_STEPS: usize = 200_000;
 /// More differences than these say nothing new.
 const MOST_DIFFERENCES: usize = 100;
 
@@ -52,6 +47,15 @@ const MOST_DIFFERENCES: usize = 100;
 pub fn can_read(
     reader: &AvroSchema,
     writer: &AvroSchema,
+) -> Result<Vec<Incompatibility>, TooComplex> {
+    differences(reader, writer, &mut Steps::new())
+}
+
+/// The same where it is one of several comparisons, which share their steps.
+pub(crate) fn differences(
+    reader: &AvroSchema,
+    writer: &AvroSchema,
+    steps: &mut Steps,
 ) -> Result<Vec<Incompatibility>, TooComplex> {
     let mut comparison = Comparison {
         reader,
@@ -61,7 +65,7 @@ pub fn can_read(
         found: Vec::new(),
         path: Vec::new(),
         depth: 0,
-        steps: 0,
+        steps,
         lowest_assumed: usize::MAX,
     };
     comparison.compare(reader.root, writer.root, Mode::Report)?;
@@ -94,7 +98,7 @@ struct Comparison<'a> {
     found: Vec<Incompatibility>,
     path: Vec<Step>,
     depth: usize,
-    steps: usize,
+    steps: &'a mut Steps,
     /// The outermost open pair that was assumed to fit since this was last reset.
     lowest_assumed: usize,
 }
@@ -104,6 +108,11 @@ impl<'a> Comparison<'a> {
     /// schemas come to an end. If it turns out not to fit, whatever was found to fit in between is
     /// forgotten, since it may rest on that.
     fn compare(&mut self, reader: TypeId, writer: TypeId, mode: Mode) -> Result<bool, TooComplex> {
+        if let Some(fits) = self.at_a_glance(reader, writer)?
+            && (fits || mode == Mode::Probe)
+        {
+            return Ok(fits);
+        }
         let pair = (reader, writer, mode);
         match self.known.get(&pair) {
             Some(Verdict::Fits(fits)) => return Ok(*fits),
@@ -113,7 +122,6 @@ impl<'a> Comparison<'a> {
             }
             None => {}
         }
-        self.spend(1)?;
         self.depth += 1;
         if self.depth > DEEPEST {
             return Err(TooComplex);
@@ -137,6 +145,28 @@ impl<'a> Comparison<'a> {
         Ok(fits)
     }
 
+    /// What takes no comparison of what is inside: most pairs, and nearly all where the branches of
+    /// unions are tried.
+    fn at_a_glance(&mut self, reader: TypeId, writer: TypeId) -> Result<Option<bool>, TooComplex> {
+        self.steps.spend(1)?;
+        let shapes = (
+            &self.reader.get(reader).shape,
+            &self.writer.get(writer).shape,
+        );
+        Ok(match shapes {
+            (Shape::Primitive(read), Shape::Primitive(written)) => Some(promotes(*written, *read)),
+            (Shape::Union(_), _) | (_, Shape::Union(_)) => None,
+            (read, written) => match (read.named(), written.named()) {
+                _ if discriminant(read) != discriminant(written) => Some(false),
+                (Some(read), Some(written)) => {
+                    self.steps.spend(read.aliases.len())?;
+                    (!read.is_called(written)).then_some(false)
+                }
+                _ => None,
+            },
+        })
+    }
+
     fn compare_shapes(
         &mut self,
         reader: TypeId,
@@ -151,7 +181,6 @@ impl<'a> Comparison<'a> {
             (Shape::Union(_), Shape::Union(branches)) => {
                 let mut fits = true;
                 for (index, branch) in branches.iter().enumerate() {
-                    self.spend(1)?;
                     if !self.compare(reader, *branch, Mode::Probe)? {
                         fits = false;
                         self.path.push(Step::Index(index));
@@ -166,14 +195,12 @@ impl<'a> Comparison<'a> {
             (_, Shape::Union(branches)) => {
                 let mut fits = true;
                 for branch in branches {
-                    self.spend(1)?;
                     fits &= self.compare(reader, *branch, mode)?;
                 }
                 Ok(fits)
             }
             (Shape::Union(branches), _) => {
                 for branch in branches {
-                    self.spend(1)?;
                     if self.compare(*branch, writer, Mode::Probe)? {
                         return Ok(true);
                     }
@@ -187,9 +214,6 @@ impl<'a> Comparison<'a> {
                 self.within("items", *read, *written, mode)
             }
             (Shape::Map(read), Shape::Map(written)) => self.within("values", *read, *written, mode),
-            (Shape::Primitive(read), Shape::Primitive(written)) if promotes(*written, *read) => {
-                Ok(true)
-            }
             (
                 Shape::Record {
                     named: read,
@@ -260,7 +284,7 @@ impl<'a> Comparison<'a> {
     }
 
     fn names(&mut self, reader: &Named, writer: &Named, mode: Mode) -> bool {
-        let fits = reader.name.name == writer.name.name || reader.aliases.contains(&writer.name);
+        let fits = reader.is_called(writer);
         if !fits {
             self.path.push(Step::Key("name"));
             self.report(mode, IncompatibilityKind::NameMismatch, || {
@@ -280,9 +304,9 @@ impl<'a> Comparison<'a> {
         let mut fits = true;
         self.path.push(Step::Key("fields"));
         for (index, field) in reader.list.iter().enumerate() {
-            self.spend(1 + field.aliases.len())?;
+            self.steps.spend(field.aliases.len())?;
             self.path.push(Step::Index(index));
-            fits &= match written_field(field, writer) {
+            fits &= match written_field(field, index, writer) {
                 Ok(Some(written)) => self.within("type", field.type_, written.type_, mode)?,
                 Ok(None) if field.default.is_some() => true,
                 Ok(None) => {
@@ -316,7 +340,7 @@ impl<'a> Comparison<'a> {
         writer: &[String],
         mode: Mode,
     ) -> Result<bool, TooComplex> {
-        self.spend((reader.len() + writer.len()) / 8)?;
+        self.steps.spend((reader.len() + writer.len()) / 8)?;
         if default.is_some() {
             return Ok(true);
         }
@@ -337,15 +361,6 @@ impl<'a> Comparison<'a> {
         });
         self.path.pop();
         Ok(false)
-    }
-
-    fn spend(&mut self, steps: usize) -> Result<(), TooComplex> {
-        self.steps += steps;
-        if self.steps > MOST_STEPS {
-            Err(TooComplex)
-        } else {
-            Ok(())
-        }
     }
 
     fn report(&mut self, mode: Mode, kind: IncompatibilityKind, detail: impl FnOnce() -> String) {

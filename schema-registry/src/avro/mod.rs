@@ -12,18 +12,23 @@ mod compatibility;
 mod default;
 mod endless;
 mod invalid;
+mod json;
 mod names;
 mod parse;
 mod rules;
+mod steps;
 
 use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 
 pub(crate) use canonical::push_sorted;
-pub use compatibility::{Incompatibility, IncompatibilityKind, TooComplex, can_read};
+pub(crate) use compatibility::differences;
+pub use compatibility::{Incompatibility, IncompatibilityKind, can_read};
 pub use invalid::InvalidSchema;
 use names::FullName;
+pub(crate) use steps::Steps;
+pub use steps::TooComplex;
 
 /// A valid Avro schema. Types that occur by name more than once are one node of the graph, so a
 /// recursive schema is a cycle.
@@ -128,6 +133,13 @@ struct Named {
     name: FullName,
     aliases: Vec<FullName>,
     doc: Option<String>,
+}
+
+impl Named {
+    /// Whether a reader of this name takes what was written under the other one.
+    fn is_called(&self, writer: &Self) -> bool {
+        self.name.name == writer.name.name || self.aliases.contains(&writer.name)
+    }
 }
 
 /// The fields of a record, in their order and by name.

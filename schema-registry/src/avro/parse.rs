@@ -6,11 +6,12 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::attributes::{attribute, custom, read_doc, read_named, read_strings};
 use super::default::check_defaults;
 use super::endless::find_endless;
+use super::json::{Json, Members};
 use super::names::is_name;
 use super::{
     AvroSchema, Field, Fields, FullName, InvalidSchema, Named, Primitive, Shape, Type, TypeId,
@@ -23,6 +24,7 @@ pub(super) fn parse<T: AsRef<str>>(
     let mut parser = Parser {
         types: Vec::new(),
         names: HashMap::new(),
+        primitives: Default::default(),
     };
     for other in referenced {
         parser.read_text(other.as_ref())?;
@@ -49,36 +51,38 @@ pub(super) fn parse<T: AsRef<str>>(
 struct Parser {
     types: Vec<Type>,
     names: HashMap<FullName, TypeId>,
+    /// Those without attributes.
+    primitives: [Option<TypeId>; Primitive::ALL.len()],
 }
 
 impl Parser {
     fn read_text(&mut self, text: &str) -> Result<TypeId, InvalidSchema> {
         // serde_json stops at 128 levels, which bounds the recursion here and wherever a schema is
         // walked without following names.
-        let value: Value = serde_json::from_str(text).map_err(InvalidSchema::NotJson)?;
+        let value: Json = serde_json::from_str(text).map_err(InvalidSchema::NotJson)?;
         self.read_type(value, "")
     }
 
-    fn read_type(&mut self, value: Value, namespace: &str) -> Result<TypeId, InvalidSchema> {
+    fn read_type(&mut self, value: Json<'_>, namespace: &str) -> Result<TypeId, InvalidSchema> {
         match value {
-            Value::String(name) => self.read_reference(&name, namespace, Map::new()),
-            Value::Array(branches) => self.read_union(branches, namespace),
-            Value::Object(object) => self.read_object(object, namespace),
-            Value::Null => Err(InvalidSchema::NotAType("null")),
-            Value::Bool(_) => Err(InvalidSchema::NotAType("a boolean")),
-            Value::Number(_) => Err(InvalidSchema::NotAType("a number")),
+            Json::String(name) => self.read_reference(&name, namespace, Members::default()),
+            Json::Array(branches) => self.read_union(branches, namespace),
+            Json::Object(object) => self.read_object(object, namespace),
+            Json::Null => Err(InvalidSchema::NotAType("null")),
+            Json::Bool(_) => Err(InvalidSchema::NotAType("a boolean")),
+            Json::Number(_) => Err(InvalidSchema::NotAType("a number")),
         }
     }
 
     fn read_object(
         &mut self,
-        mut object: Map<String, Value>,
+        mut object: Members<'_>,
         namespace: &str,
     ) -> Result<TypeId, InvalidSchema> {
-        let Some(Value::String(kind)) = object.remove("type") else {
+        let Some(Json::String(kind)) = object.remove("type") else {
             return Err(attribute("type", "type", "the name of a type"));
         };
-        match kind.as_str() {
+        match &*kind {
             "record" => self.read_record(object, namespace, false),
             "error" => self.read_record(object, namespace, true),
             "enum" => self.read_enum(object, namespace),
@@ -107,10 +111,21 @@ impl Parser {
         &mut self,
         name: &str,
         namespace: &str,
-        object: Map<String, Value>,
+        object: Members<'_>,
     ) -> Result<TypeId, InvalidSchema> {
         if let Some(primitive) = Primitive::named(name) {
-            return Ok(self.add(Shape::Primitive(primitive), custom(object, false)));
+            let attributes = custom(object, false);
+            if !attributes.is_empty() {
+                return Ok(self.add(Shape::Primitive(primitive), attributes));
+            }
+            // Most types of a schema are of these: one of each will do.
+            let known = &mut self.primitives[primitive as usize];
+            let next = TypeId(self.types.len());
+            let id = *known.get_or_insert(next);
+            if id == next {
+                self.add(Shape::Primitive(primitive), attributes);
+            }
+            return Ok(id);
         }
         // A simple name that the namespace does not know may be one without a namespace.
         [namespace, ""]
@@ -122,7 +137,7 @@ impl Parser {
 
     fn read_union(
         &mut self,
-        branches: Vec<Value>,
+        branches: Vec<Json<'_>>,
         namespace: &str,
     ) -> Result<TypeId, InvalidSchema> {
         let mut ids = Vec::with_capacity(branches.len());
@@ -147,18 +162,21 @@ impl Parser {
 
     fn read_record(
         &mut self,
-        mut object: Map<String, Value>,
+        mut object: Members<'_>,
         namespace: &str,
         is_error: bool,
     ) -> Result<TypeId, InvalidSchema> {
         let named = read_named("record", &mut object, namespace)?;
         let (namespace, record) = (named.name.namespace.clone(), named.name.full());
-        let Some(Value::Array(values)) = object.remove("fields") else {
+        let Some(Json::Array(values)) = object.remove("fields") else {
             return Err(attribute("record", "fields", "an array of fields"));
         };
         // Known before its fields are read, which may refer to it.
         let id = self.define(&named.name)?;
-        let mut fields = Fields::default();
+        let mut fields = Fields {
+            list: Vec::with_capacity(values.len()),
+            by_name: HashMap::with_capacity(values.len()),
+        };
         for value in values {
             let field = self.read_field(value, &namespace)?;
             if fields
@@ -184,13 +202,14 @@ impl Parser {
         Ok(id)
     }
 
-    fn read_field(&mut self, value: Value, namespace: &str) -> Result<Field, InvalidSchema> {
-        let Value::Object(mut object) = value else {
+    fn read_field(&mut self, value: Json<'_>, namespace: &str) -> Result<Field, InvalidSchema> {
+        let Json::Object(mut object) = value else {
             return Err(attribute("record", "fields", "an array of objects"));
         };
-        let Some(Value::String(name)) = object.remove("name") else {
+        let Some(Json::String(name)) = object.remove("name") else {
             return Err(attribute("field", "name", "a string"));
         };
+        let name = name.into_owned();
         if !is_name(&name) {
             return Err(InvalidSchema::BadName(name));
         }
@@ -200,7 +219,7 @@ impl Parser {
         let type_ = self.read_type(type_, namespace)?;
         let order = match object.remove("order") {
             None => None,
-            Some(Value::String(order)) => match order.to_ascii_lowercase().as_str() {
+            Some(Json::String(order)) => match order.to_ascii_lowercase().as_str() {
                 "ascending" => None,
                 "descending" => Some("descending"),
                 "ignore" => Some("ignore"),
@@ -218,16 +237,19 @@ impl Parser {
             name,
             type_,
             doc: read_doc(&mut object),
-            default: object.remove("default"),
+            default: object.remove("default").map(Value::from),
             order,
             aliases: read_strings("field", "aliases", &mut object)?.unwrap_or_default(),
-            attributes: object.into_iter().collect(),
+            attributes: object
+                .into_iter()
+                .map(|(name, value)| (name.into_owned(), Value::from(value)))
+                .collect(),
         })
     }
 
     fn read_enum(
         &mut self,
-        mut object: Map<String, Value>,
+        mut object: Members<'_>,
         namespace: &str,
     ) -> Result<TypeId, InvalidSchema> {
         let named = read_named("enum", &mut object, namespace)?;
@@ -247,11 +269,11 @@ impl Parser {
         }
         let default = match object.remove("default") {
             None => None,
-            Some(Value::String(default)) if seen.contains(default.as_str()) => Some(default),
+            Some(Json::String(default)) if seen.contains(&*default) => Some(default.into_owned()),
             Some(default) => {
                 return Err(InvalidSchema::BadEnumDefault {
                     name: named.name.full(),
-                    default: default.to_string(),
+                    default: Value::from(default).to_string(),
                 });
             }
         };
@@ -269,13 +291,16 @@ impl Parser {
 
     fn read_fixed(
         &mut self,
-        mut object: Map<String, Value>,
+        mut object: Members<'_>,
         namespace: &str,
     ) -> Result<TypeId, InvalidSchema> {
         let named = read_named("fixed", &mut object, namespace)?;
         let size = object
             .remove("size")
-            .and_then(|size| i32::try_from(size.as_i64()?).ok())
+            .and_then(|size| match size {
+                Json::Number(size) => i32::try_from(size.as_i64()?).ok(),
+                _ => None,
+            })
             .filter(|size| *size >= 0)
             .ok_or_else(|| attribute("fixed", "size", "a number of bytes"))?;
         let id = self.define(&named.name)?;

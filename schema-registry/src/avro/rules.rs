@@ -4,11 +4,18 @@ use super::{Field, Fields, Primitive, Shape};
 
 pub(super) struct SeveralFields;
 
-/// The field that a reader's field takes its value from: of its name or one of its aliases.
+/// The field that a reader's field takes its value from: of its name or one of its aliases. It is
+/// found soonest in the place that the reader has it in.
 pub(super) fn written_field<'w>(
     field: &Field,
+    place: usize,
     writer: &'w Fields,
 ) -> Result<Option<&'w Field>, SeveralFields> {
+    if field.aliases.is_empty() {
+        let there = writer.list.get(place);
+        let there = there.filter(|there| there.name == field.name);
+        return Ok(there.or_else(|| writer.named(&field.name)));
+    }
     let mut names: Vec<&str> = field.aliases.iter().map(String::as_str).collect();
     names.push(&field.name);
     names.sort_unstable();

@@ -51,7 +51,10 @@ async fn check(
     let objections = match registry.objections(&subject, version, submitted).await {
         // Who asks for reasons is given this one as well.
         Err(
-            error @ (Error::InvalidSchema(_) | Error::UnsupportedSchema(_) | Error::TooComplex(_)),
+            error @ (Error::InvalidSchema(_)
+            | Error::UnsupportedSchema(_)
+            | Error::TooComplex(_)
+            | Error::TooManyVersions { .. }),
         ) if parameters.verbose => vec![error.to_string()],
         objections => objections?,
     };

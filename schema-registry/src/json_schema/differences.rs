@@ -11,11 +11,12 @@ use std::sync::LazyLock;
 use serde_json::{Map, Value};
 
 use super::JsonSchema;
-use crate::avro::TooComplex;
+use crate::avro::{Steps, TooComplex};
 
-/// Pairs of schemas that one comparison may look at.
-const MOST_STEPS: usize = 200_000;
 const MOST_DIFFERENCES: usize = 100;
+/// Of a pair of schemas: all keywords are looked for in both.
+const COSTLY: usize = 8;
+const LETTERS_A_STEP: usize = 256;
 /// As deep as JSON may be, and references once more.
 const DEEPEST: usize = 300;
 
@@ -23,34 +24,35 @@ const DEEPEST: usize = 300;
 pub(crate) fn differences(
     reader: &JsonSchema,
     writer: &JsonSchema,
+    steps: &mut Steps,
 ) -> Result<Vec<String>, TooComplex> {
     let mut comparison = Comparison {
         reader,
         writer,
         seen: HashSet::new(),
         found: Vec::new(),
-        steps: 0,
+        steps,
         depth: 0,
     };
     comparison.compare(&reader.root, &writer.root, "#")?;
     Ok(comparison.found)
 }
 
-struct Comparison<'a> {
+struct Comparison<'a, 's> {
     reader: &'a JsonSchema,
     writer: &'a JsonSchema,
     /// Pairs that are or have been compared, by where they are in memory: schemas may be recursive.
     seen: HashSet<(usize, usize)>,
     found: Vec<String>,
-    steps: usize,
+    steps: &'s mut Steps,
     depth: usize,
 }
 
-impl<'a> Comparison<'a> {
+impl<'a> Comparison<'a, '_> {
     fn compare(&mut self, new: &'a Value, old: &'a Value, path: &str) -> Result<(), TooComplex> {
-        self.steps += 1;
+        self.steps.spend(COSTLY + path.len() / LETTERS_A_STEP)?;
         self.depth += 1;
-        if self.steps > MOST_STEPS || self.depth > DEEPEST {
+        if self.depth > DEEPEST {
             return Err(TooComplex);
         }
         let result = self.compare_resolved(new, old, path);
@@ -64,7 +66,8 @@ impl<'a> Comparison<'a> {
         old: &'a Value,
         path: &str,
     ) -> Result<(), TooComplex> {
-        let (new, old) = (resolve(self.reader, new), resolve(self.writer, old));
+        let new = resolve(self.reader, new, self.steps)?;
+        let old = resolve(self.writer, old, self.steps)?;
         let (Some(new), Some(old)) = (new, old) else {
             self.report("SCHEMA_CHANGED", path, "refers to what cannot be compared");
             return Ok(());
@@ -73,7 +76,10 @@ impl<'a> Comparison<'a> {
             std::ptr::from_ref(new) as usize,
             std::ptr::from_ref(old) as usize,
         );
-        if new == old || accepts_all(new) || *old == Value::Bool(false) || !self.seen.insert(pair) {
+        if accepts_all(new) || *old == Value::Bool(false) || !self.seen.insert(pair) {
+            return Ok(());
+        }
+        if self.equal(new, old)? {
             return Ok(());
         }
         let empty: &Map<_, _> = &EMPTY;
@@ -86,7 +92,7 @@ impl<'a> Comparison<'a> {
             }
         };
         self.types(new, old, path);
-        self.values(new, old, path);
+        self.values(new, old, path)?;
         self.bounds(new, old, path);
         self.properties(new, old, path)?;
         self.items(new, old, path)?;
@@ -109,11 +115,52 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    fn values(&mut self, new: &Map<String, Value>, old: &Map<String, Value>, path: &str) {
-        let Some(new) = values(new) else { return };
-        let kept = values(old).is_some_and(|old| old.iter().all(|value| new.contains(value)));
-        if !kept {
+    fn values(
+        &mut self,
+        new: &Map<String, Value>,
+        old: &Map<String, Value>,
+        path: &str,
+    ) -> Result<(), TooComplex> {
+        let Some(new) = values(new) else {
+            return Ok(());
+        };
+        let old = values(old);
+        self.steps.spend(new.len() + old.map_or(0, <[_]>::len))?;
+        let new: HashSet<&Value> = new.iter().collect();
+        if !old.is_some_and(|old| old.iter().all(|value| new.contains(value))) {
             self.report("ENUM_ARRAY_NARROWED", path, "has fewer values");
+        }
+        Ok(())
+    }
+
+    /// What is inside of another is looked at as often as there are schemas around it.
+    fn equal(&mut self, new: &Value, old: &Value) -> Result<bool, TooComplex> {
+        self.steps.spend(1)?;
+        match (new, old) {
+            (Value::Array(new), Value::Array(old)) if new.len() == old.len() => {
+                for (new, old) in new.iter().zip(old) {
+                    if !self.equal(new, old)? {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
+            (Value::Object(new), Value::Object(old)) if new.len() == old.len() => {
+                for (key, new) in new {
+                    let Some(old) = old.get(key) else {
+                        return Ok(false);
+                    };
+                    if !self.equal(new, old)? {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
+            (Value::String(new), Value::String(old)) => {
+                self.steps.spend(new.len() / LETTERS_A_STEP)?;
+                Ok(new == old)
+            }
+            (new, old) => Ok(new == old),
         }
     }
 
@@ -177,6 +224,8 @@ impl<'a> Comparison<'a> {
         let (news, olds) = (properties(new), properties(old));
         let names: BTreeSet<&String> = news.keys().chain(olds.keys()).collect();
         let (required, was_required) = (required_names(new), required_names(old));
+        self.steps
+            .spend(names.len() + required.len() + was_required.len())?;
         for name in names {
             let place = format!("{path}/properties/{name}");
             match (news.get(name), olds.get(name)) {
@@ -354,16 +403,16 @@ impl<'a> Comparison<'a> {
 
     /// Whether there are no differences, and none is reported.
     fn fits(&mut self, new: &'a Value, old: &'a Value) -> Result<bool, TooComplex> {
+        self.steps.spend(self.seen.len())?;
         let mut probe = Comparison {
             reader: self.reader,
             writer: self.writer,
             seen: self.seen.clone(),
             found: Vec::new(),
-            steps: self.steps + self.seen.len(),
+            steps: &mut *self.steps,
             depth: self.depth,
         };
         probe.compare(new, old, "")?;
-        self.steps = probe.steps;
         Ok(probe.found.is_empty())
     }
 
@@ -452,20 +501,30 @@ fn has_default(schema: &Value) -> bool {
 }
 
 /// What a schema refers to, if it does: within the document, or in one that it has a name for.
-fn resolve<'a>(document: &'a JsonSchema, schema: &'a Value) -> Option<&'a Value> {
+fn resolve<'a>(
+    document: &'a JsonSchema,
+    schema: &'a Value,
+    steps: &mut Steps,
+) -> Result<Option<&'a Value>, TooComplex> {
     const MOST_HOPS: usize = 20;
     let (mut schema, mut root) = (schema, &document.root);
     for _ in 0..MOST_HOPS {
         let Some(target) = schema.get("$ref").and_then(Value::as_str) else {
-            return Some(schema);
+            return Ok(Some(schema));
         };
+        steps.spend(COSTLY + target.len() / LETTERS_A_STEP)?;
         let (name, pointer) = target.split_once('#').unwrap_or((target, ""));
-        if !name.is_empty() {
-            root = document.others.get(name)?;
-        }
-        schema = root.pointer(pointer)?;
+        let found = match name {
+            "" => Some(root),
+            name => document.others.get(name),
+        };
+        let target = found.and_then(|found| Some((found, found.pointer(pointer)?)));
+        let Some(target) = target else {
+            return Ok(None);
+        };
+        (root, schema) = target;
     }
-    None
+    Ok(None)
 }
 
 /// `maxLength` → `MAX_LENGTH`

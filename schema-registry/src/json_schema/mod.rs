@@ -33,6 +33,20 @@ impl JsonSchema {
         others: impl IntoIterator<Item = (&'a str, &'a str)>,
         text: &str,
     ) -> Result<Self, String> {
+        let schema = Self::parse_known(others, text)?;
+        let mut size = Size::default();
+        for one in schema.others.values().chain([&schema.root]) {
+            size.add(one, 0)?;
+        }
+        check(&schema.root, &schema.others)?;
+        Ok(schema)
+    }
+
+    /// The same for one that was found valid before.
+    pub fn parse_known<'a>(
+        others: impl IntoIterator<Item = (&'a str, &'a str)>,
+        text: &str,
+    ) -> Result<Self, String> {
         let read = |text: &str| serde_json::from_str(text).map_err(|error| error.to_string());
         let root: Value = read(text)?;
         if !(root.is_object() || root.is_boolean()) {
@@ -44,7 +58,6 @@ impl JsonSchema {
             bytes += text.len();
             named.insert(name.to_owned(), read(text)?);
         }
-        check(&root, &named)?;
         Ok(Self {
             root,
             others: named,
@@ -61,6 +74,52 @@ impl JsonSchema {
 
     pub fn text_bytes(&self) -> usize {
         self.bytes
+    }
+}
+
+/// What may be a schema within the schema, and the lengths of the pointers to them all: `boon` holds
+/// each against each.
+#[derive(Default)]
+struct Size {
+    parts: usize,
+    letters: usize,
+}
+
+impl Size {
+    const MOST_PARTS: usize = 2_000;
+    const MOST_LETTERS: usize = 256 * 1024;
+
+    fn add(&mut self, value: &Value, letters: usize) -> Result<(), String> {
+        match value {
+            Value::Array(items) => {
+                for item in items {
+                    self.add(item, letters + 4)?;
+                }
+            }
+            Value::Object(members) => {
+                self.count(letters)?;
+                for (name, member) in members {
+                    self.add(member, letters + 1 + name.len())?;
+                }
+            }
+            Value::Bool(_) => self.count(letters)?,
+            Value::Null | Value::Number(_) | Value::String(_) => {}
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, letters: usize) -> Result<(), String> {
+        self.parts += 1;
+        self.letters += letters;
+        if self.parts > Self::MOST_PARTS || self.letters > Self::MOST_LETTERS {
+            return Err(format!(
+                "it is too large to be checked: at most {} objects and booleans may be within it, \
+                 and their paths may have {} bytes together; split it by references",
+                Self::MOST_PARTS,
+                Self::MOST_LETTERS
+            ));
+        }
+        Ok(())
     }
 }
 

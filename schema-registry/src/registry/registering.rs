@@ -9,15 +9,17 @@ use utoipa::ToSchema;
 
 use super::Registry;
 use super::change::Change;
+use crate::avro::{Steps, TooComplex};
 use crate::content::{Candidate, Content, Submitted};
 use crate::contract::{Metadata, VERSION_PROPERTY};
 use crate::error::Error;
-use crate::level::Earlier;
+use crate::level::{Earlier, Level};
 use crate::memory::Question;
 use crate::mode::Mode;
 use crate::offload;
 use crate::references;
 use crate::settings::Settings;
+use crate::store::registration::Outline;
 use crate::store::{Deleted, StoredSchema, SubjectVersion, listing, registration, settings};
 use crate::subject::{Scope, Subject, VersionNumber};
 
@@ -92,9 +94,11 @@ impl Registry {
         let mode = settings::mode_in_scope(change.connection(), &scope).await?;
         wish.check(subject, mode)?;
         let settings = settings::in_scope(change.connection(), &scope).await?;
-        let live = registration::live_versions(change.connection(), subject).await?;
-        let previous = live.first().map(|newest| &newest.stored);
-        candidate.content.complete(&settings, previous);
+        let latest = VersionNumber::Latest;
+        let previous =
+            listing::version(change.connection(), subject, latest, Deleted::Without).await?;
+        let stored = previous.as_ref().map(|newest| &newest.stored);
+        candidate.content.complete(&settings, stored);
         if wish.version.is_none() {
             let found = find_live(change.connection(), subject, &candidate.content).await?;
             if let Some(found) = found {
@@ -116,8 +120,17 @@ impl Registry {
                 "Version is not one more than previous version: the next is {next}"
             )));
         }
-        let heard = heard(change.connection(), &settings, &candidate.content, live).await?;
-        let objections = objections(&settings, &candidate, heard).await?;
+        let mut steps = Steps::new();
+        let heard = Against::All { newest: previous }
+            .heard(
+                change.connection(),
+                subject,
+                &settings,
+                &candidate.content,
+                &mut steps,
+            )
+            .await?;
+        let objections = objections(&settings, &candidate, heard, steps).await?;
         if !objections.is_empty() {
             return Err(Error::Incompatible {
                 subject: subject.clone(),
@@ -190,22 +203,29 @@ impl Registry {
         submitted: Submitted,
     ) -> Result<Vec<String>, Error> {
         let mut connection = self.connection().await?;
-        let earlier = match version {
-            None => registration::live_versions(&mut *connection, subject).await?,
-            Some(version) => {
-                let found =
-                    listing::version(&mut *connection, subject, version, Deleted::Without).await?;
-                if found.is_none() && version != VersionNumber::Latest {
-                    return Err(Error::VersionNotFound(version));
-                }
-                found.into_iter().collect()
+        let near = version.unwrap_or(VersionNumber::Latest);
+        let near = listing::version(&mut *connection, subject, near, Deleted::Without).await?;
+        let against = match (version, near) {
+            (Some(VersionNumber::Number(number)), None) => {
+                return Err(Error::VersionNotFound(VersionNumber::Number(number)));
             }
+            (Some(_), named) => Against::Named(named),
+            (None, newest) => Against::All { newest },
         };
         let candidate = Candidate::read(&mut connection, subject, submitted).await?;
         let settings = settings::in_scope(&mut *connection, &Scope::from(subject)).await?;
-        let heard = heard(&mut connection, &settings, &candidate.content, earlier).await?;
+        let mut steps = Steps::new();
+        let heard = against
+            .heard(
+                &mut connection,
+                subject,
+                &settings,
+                &candidate.content,
+                &mut steps,
+            )
+            .await?;
         drop(connection);
-        objections(&settings, &candidate, heard).await
+        objections(&settings, &candidate, heard, steps).await
     }
 }
 
@@ -314,51 +334,103 @@ async fn look_up(
     }
 }
 
-/// Those of the versions, newest first, that have a say about the content: of its compatibility
-/// group, and only the newest of these unless the level is a transitive one.
-async fn heard(
-    connection: &mut PgConnection,
-    settings: &Settings,
-    content: &Content,
-    live: Vec<SubjectVersion>,
-) -> Result<Vec<Earlier>, Error> {
-    let group = settings.compatibility_group.as_deref();
-    let group_of = |metadata: Option<&Metadata>| {
-        let value = metadata?.property(group?)?;
-        Some(value.to_owned())
-    };
-    let own = group_of(content.metadata.as_ref());
-    let most = if settings.level().is_transitive() {
-        usize::MAX
-    } else {
-        1
-    };
-    let of_the_group = live
-        .into_iter()
-        .filter(|one| group_of(one.stored.metadata.as_deref()) == own);
-    let mut heard = Vec::new();
-    for one in of_the_group.take(most) {
-        let subject = Subject::parse(&one.subject)?;
-        let mut references = one.stored.references.0;
-        heard.push(Earlier {
-            version: one.version,
-            schema_type: one.stored.schema_type,
-            schema: one.stored.schema,
-            referenced: references::resolve(&mut *connection, &subject, &mut references).await?,
-        });
+/// What a schema is held against.
+enum Against {
+    /// The one version that is named, if it is there.
+    Named(Option<SubjectVersion>),
+    /// Those that registering looks at.
+    All { newest: Option<SubjectVersion> },
+}
+
+impl Against {
+    /// Those of the versions, newest first, that have a say about the content: of its compatibility
+    /// group, and only the newest of these unless the level is a transitive one.
+    async fn heard(
+        self,
+        connection: &mut PgConnection,
+        subject: &Subject,
+        settings: &Settings,
+        content: &Content,
+        steps: &mut Steps,
+    ) -> Result<Vec<Earlier>, Error> {
+        let level = settings.level();
+        let group = settings.compatibility_group.as_deref();
+        let value = |metadata: Option<&Metadata>| {
+            let value = metadata?.property(group?)?;
+            Some(value.to_owned())
+        };
+        let own = value(content.metadata.as_ref());
+        let found = match self {
+            _ if level == Level::None => Vec::new(),
+            Self::Named(named) => named
+                .into_iter()
+                .filter(|named| value(named.stored.metadata.as_deref()) == own)
+                .collect(),
+            Self::All { newest } if group.is_none() && !level.is_transitive() => {
+                newest.into_iter().collect()
+            }
+            Self::All { .. } => {
+                let most = (!level.is_transitive()).then_some(1);
+                let group = group.map(|group| (group, own.as_deref()));
+                let live =
+                    registration::live_versions(&mut *connection, subject, group, most).await?;
+                // Nothing is fetched that could not be compared.
+                if live.len() > 1 {
+                    Steps::new()
+                        .spend_on_text(live.iter().map(Outline::bytes).sum())
+                        .map_err(|_| Error::TooManyVersions {
+                            versions: live.len(),
+                        })?;
+                }
+                let numbers: Vec<i32> = live.iter().map(|one| one.version).collect();
+                registration::versions(&mut *connection, subject, &numbers).await?
+            }
+        };
+        let versions = found.len();
+        let mut heard = Vec::with_capacity(versions);
+        for one in found {
+            let earlier = earlier(&mut *connection, one).await?;
+            steps
+                .spend_on_text(earlier.bytes())
+                .map_err(|error| too_complex(error, versions))?;
+            heard.push(earlier);
+        }
+        Ok(heard)
     }
-    Ok(heard)
+}
+
+fn too_complex(error: TooComplex, versions: usize) -> Error {
+    if versions > 1 {
+        Error::TooManyVersions { versions }
+    } else {
+        Error::TooComplex(error)
+    }
+}
+
+async fn earlier(connection: &mut PgConnection, found: SubjectVersion) -> Result<Earlier, Error> {
+    let subject = Subject::parse(&found.subject)?;
+    let mut references = found.stored.references.0;
+    Ok(Earlier {
+        version: found.version,
+        schema_type: found.stored.schema_type,
+        schema: found.stored.schema,
+        referenced: references::resolve(connection, &subject, &mut references).await?,
+    })
 }
 
 async fn objections(
     settings: &Settings,
     candidate: &Candidate,
     earlier: Vec<Earlier>,
+    mut steps: Steps,
 ) -> Result<Vec<String>, Error> {
     let level = settings.level();
     let schema = Arc::clone(&candidate.schema);
     let bytes = schema.text_bytes() + earlier.iter().map(Earlier::bytes).sum::<usize>();
-    offload::run(bytes, move || level.objections(&schema, &earlier))
-        .await?
-        .map_err(Error::TooComplex)
+    let versions = earlier.len();
+    offload::run(bytes, move || {
+        level.objections(&schema, &earlier, &mut steps)
+    })
+    .await?
+    .map_err(|error| too_complex(error, versions))
 }

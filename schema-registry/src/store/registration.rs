@@ -35,15 +35,56 @@ pub(crate) async fn lock_all(connection: &mut PgConnection, alone: bool) -> Resu
     Ok(())
 }
 
-/// The live versions of the subject, newest first.
+/// What there is to know of a version before its text is fetched.
+#[derive(Debug, sqlx::FromRow)]
+pub(crate) struct Outline {
+    pub version: i32,
+    /// Of its text.
+    bytes: i32,
+}
+
+impl Outline {
+    pub fn bytes(&self) -> usize {
+        usize::try_from(self.bytes).unwrap_or(0)
+    }
+}
+
+/// The live versions of the subject, newest first: with a group those whose metadata have this value
+/// of the property, or have none of it as well. `most` are enough.
 pub(crate) async fn live_versions(
     executor: impl PgExecutor<'_>,
     subject: &Subject,
+    group: Option<(&str, Option<&str>)>,
+    most: Option<i64>,
+) -> Result<Vec<Outline>> {
+    sqlx::query_as(
+        "select v.version, octet_length(s.schema) as bytes
+         from registry.versions v
+         join registry.schemas s on s.id = v.schema_id
+         where v.subject = $1 and v.deleted_at is null
+           and ($2 is null or s.metadata -> 'properties' ->> $2 is not distinct from $3)
+         order by v.version desc limit $4",
+    )
+    .bind(subject.as_str())
+    .bind(group.map(|(property, _)| property))
+    .bind(group.and_then(|(_, value)| value))
+    .bind(most)
+    .fetch_all(executor)
+    .await
+}
+
+/// These versions of the subject, newest first, as far as they are live.
+pub(crate) async fn versions(
+    executor: impl PgExecutor<'_>,
+    subject: &Subject,
+    numbers: &[i32],
 ) -> Result<Vec<SubjectVersion>> {
     sqlx::query_as(select_versions!(
-        "where v.subject = $1 and v.deleted_at is null order by v.version desc"
+        "where v.subject = $1 and v.version = any($2) and v.deleted_at is null
+         order by v.version desc"
     ))
     .bind(subject.as_str())
+    .bind(numbers)
     .fetch_all(executor)
     .await
 }
