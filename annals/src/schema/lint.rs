@@ -200,6 +200,12 @@ impl<'a> Lint<'a> {
                     "readers ignore it: use one of the Avro specification, or decimal or json on a string",
                 ),
             },
+            None if matches!(base, "int" | "long") && is_span(name) => self.push(
+                Rule::LogicalType,
+                path,
+                format!("{name} is a span of time, and a plain {base}"),
+                &format!("say its unit in its name: {name}_ms"),
+            ),
             None if matches!(base, "int" | "long") && is_time(name) => self.push(
                 Rule::LogicalType,
                 path,
@@ -212,7 +218,7 @@ impl<'a> Lint<'a> {
 
     fn inexact(&mut self, path: &str, name: &str, kind: &str) {
         let words: Vec<_> = name.split('_').collect();
-        if words.iter().any(|word| MONEY.contains(word)) {
+        if words.iter().any(|word| is_money(word)) {
             self.push(
                 Rule::Money,
                 path,
@@ -270,16 +276,82 @@ const LOGICAL: [(&str, &[&str]); 14] = [
 ];
 
 /// Words in the names of fields that hold money.
-const MONEY: [&str; 22] = [
-    "amount", "balance", "bonus", "budget", "charge", "cost", "credit", "debit", "discount", "fee",
-    "fine", "income", "money", "paid", "payment", "payout", "price", "refund", "revenue", "salary",
-    "tax", "total",
+const MONEY: &[&str] = &[
+    "amount",
+    "balance",
+    "bonus",
+    "budget",
+    "charge",
+    "commission",
+    "cost",
+    "credit",
+    "debit",
+    "debt",
+    "deposit",
+    "discount",
+    "dividend",
+    "earning",
+    "expense",
+    "fare",
+    "fee",
+    "fine",
+    "income",
+    "loan",
+    "money",
+    "paid",
+    "pay",
+    "payment",
+    "payout",
+    "pension",
+    "premium",
+    "price",
+    "profit",
+    "refund",
+    "rent",
+    "revenue",
+    "salary",
+    "subtotal",
+    "surcharge",
+    "tariff",
+    "tax",
+    "toll",
+    "total",
+    "turnover",
+    "vat",
+    "wage",
 ];
 
+/// Names of moments, and their last words.
+const MOMENTS: &[&str] = &["deadline", "date", "expires", "expiry", "time", "timestamp"];
+/// What alone is a moment, and with other words may be something else: `amount_due`.
+const MOMENTS_ALONE: &[&str] = &["at", "due"];
+/// What with other words is a moment, and alone is something else.
+const MOMENTS_AT_THE_END: &[&str] = &["at", "on"];
+const SPANS: &[&str] = &["duration", "interval", "timeout", "ttl"];
+
+/// One of the words, or several: `prices`, `taxes`, `salaries`.
+fn is_money(word: &str) -> bool {
+    let is = |one: &str| MONEY.contains(&one);
+    let one_of = |ending| word.strip_suffix(ending);
+    is(word)
+        || one_of("s").is_some_and(is)
+        || one_of("es").is_some_and(is)
+        || one_of("ies").is_some_and(|stem| is(&format!("{stem}y")))
+}
+
 fn is_time(name: &str) -> bool {
-    let last = name.rsplit('_').next().unwrap_or_default();
-    name != last && matches!(last, "at" | "time" | "timestamp" | "date")
-        || matches!(name, "time" | "timestamp" | "date")
+    match name.rsplit_once('_') {
+        None => [MOMENTS, MOMENTS_ALONE].iter().any(|it| it.contains(&name)),
+        Some((_, last)) => [MOMENTS, MOMENTS_AT_THE_END]
+            .iter()
+            .any(|it| it.contains(&last)),
+    }
+}
+
+fn is_span(name: &str) -> bool {
+    name.rsplit('_')
+        .next()
+        .is_some_and(|it| SPANS.contains(&it))
 }
 
 fn is_snake_case(name: &str) -> bool {
@@ -365,6 +437,59 @@ mod tests {
                 (Level::Warning, Rule::Inexact, "load"),
             ],
         );
+    }
+
+    #[test]
+    fn money_is_known_by_many_names() {
+        for name in [
+            "prices",
+            "fees",
+            "taxes",
+            "salaries",
+            "vat",
+            "rent",
+            "hourly_wage",
+            "total",
+        ] {
+            for inner in [
+                r#""double""#,
+                r#"{"type":"array","items":"double"}"#,
+                r#"{"type":"map","values":["null","float"]}"#,
+            ] {
+                let field = format!(r#"{{"name":"{name}","doc":"D.","type":{inner}}}"#);
+                let findings = lint(&event(&[&field]), &Lock::default());
+                let rules: Vec<_> = findings.iter().map(|it| it.rule).collect();
+                assert_eq!(rules, [Rule::Money], "{field}");
+            }
+        }
+    }
+
+    #[test]
+    fn times_say_their_unit() {
+        let found = |name: &str| {
+            let field = format!(r#"{{"name":"{name}","doc":"D.","type":"long"}}"#);
+            let findings = lint(&event(&[&field]), &Lock::default());
+            findings
+                .first()
+                .map(|it| (it.rule, it.message.contains("span")))
+        };
+        for name in [
+            "at",
+            "due",
+            "expires",
+            "deadline",
+            "updated_on",
+            "due_date",
+            "time",
+        ] {
+            assert_eq!(found(name), Some((Rule::LogicalType, false)), "{name}");
+        }
+        for name in ["duration", "timeout", "lease_duration"] {
+            assert_eq!(found(name), Some((Rule::LogicalType, true)), "{name}");
+        }
+        for name in ["timeout_ms", "amount_due", "on", "attempts", "position"] {
+            assert_eq!(found(name), None, "{name}");
+        }
     }
 
     #[test]
