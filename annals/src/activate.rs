@@ -36,7 +36,7 @@ pub(crate) struct ActivateArgs {
     check: bool,
     /// As JSON
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, thiserror::Error)]

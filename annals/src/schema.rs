@@ -32,7 +32,7 @@ mod status;
 mod transfer;
 mod verify;
 
-use std::path::PathBuf;
+use std::{cell::Cell, path::PathBuf};
 
 use crate::{
     activate::{ActivateArgs, ActivateError, activate},
@@ -40,8 +40,8 @@ use crate::{
     settings::Settings,
 };
 pub(crate) use error::SchemaError;
-use files::{EventFiles, Files, Source};
-use output::{read_json, shown, to_json, write};
+use files::{Broken, EventFiles, Files, Source};
+use output::{expect_writable, read_json, shown, to_json, write};
 pub(crate) use registering::register;
 pub(crate) use registry::Registry;
 use released::{LOCK, Lock};
@@ -184,8 +184,50 @@ pub(crate) enum SchemaVerb {
     },
 }
 
-/// Does what is asked; the result is printed, and an error says what is wrong with it.
+impl SchemaVerb {
+    fn json(&self) -> bool {
+        match self {
+            Self::Register { json } | Self::Export { json, .. } | Self::Import { json, .. } => {
+                *json
+            }
+            Self::Activate(args) => args.json,
+            Self::Lint { source, .. }
+            | Self::Diff { source, .. }
+            | Self::Check { source }
+            | Self::New { source, .. }
+            | Self::Release { source }
+            | Self::Graph { source, .. }
+            | Self::Plan { source, .. }
+            | Self::Verify { source, .. }
+            | Self::Apply { source, .. }
+            | Self::Status { source, .. }
+            | Self::Rollback { source, .. }
+            | Self::History { source, .. } => source.json,
+        }
+    }
+}
+
+/// Does what is asked; the result is printed, and an error says what is wrong with it. Who asks for
+/// JSON gets some, also of an error without a result.
 pub(crate) async fn perform(
+    settings: &Settings,
+    contexts: &[Context],
+    verb: SchemaVerb,
+    print: impl Fn(&str),
+) -> Result<(), SchemaError> {
+    let (json, printed) = (verb.json(), Cell::new(false));
+    let performed = perform_printing(settings, contexts, verb, |text| {
+        printed.set(true);
+        print(text);
+    });
+    let performed = performed.await.map_err(SchemaError::advised);
+    if let Some(error) = performed.as_ref().err().filter(|_| json && !printed.get()) {
+        print(&error.json());
+    }
+    performed
+}
+
+async fn perform_printing(
     settings: &Settings,
     contexts: &[Context],
     verb: SchemaVerb,
@@ -201,11 +243,16 @@ pub(crate) async fn perform(
             Ok(())
         }
         SchemaVerb::Lint { events, source } => {
-            let files = Files::load(&source, contexts)?;
+            let (files, broken) = Files::load_what_can_be(&source, contexts)?;
             let lock = Lock::of(&files)?;
-            let events = files.events(&events)?;
+            // An event that is named may be what is broken.
+            let events = match &broken[..] {
+                [] => files.events(&events)?,
+                _ => files.events(&[])?,
+            };
             let of = |it: &&EventFiles| [lint::lint(it, &lock), check::check_rules(it)].concat();
-            let findings = events.iter().flat_map(of).collect();
+            let found = events.iter().flat_map(of);
+            let findings = found.chain(broken.iter().map(Broken::finding)).collect();
             let report = report::Report::new(&files, events.len(), findings);
             print(&report.shown(source.json));
             report.verdict()
@@ -222,8 +269,8 @@ pub(crate) async fn perform(
             Ok(())
         }
         SchemaVerb::Check { source } => {
-            let files = Files::load(&source, contexts)?;
-            let checked = check::check(&files, &Lock::of(&files)?)?;
+            let (files, broken) = Files::load_what_can_be(&source, contexts)?;
+            let checked = check::check(&files, &broken, &Lock::of(&files)?);
             print(&shown(source.json, &checked, check::Checked::text));
             checked.verdict()
         }
@@ -241,6 +288,12 @@ pub(crate) async fn perform(
         SchemaVerb::Release { source } => {
             let files = Files::load(&source, contexts)?;
             let mut lock = Lock::read(files.folder()?)?;
+            let changed = lock.changed(&files.events);
+            if !changed.is_empty() {
+                let report = report::Report::new(&files, files.events.len(), changed);
+                print(&report.shown(source.json));
+                return report.verdict();
+            }
             let added = lock.add(&files);
             write(&files.folder()?.join(LOCK), &lock.text())?;
             print(&shown(source.json, &added, |added| match added.len() {
@@ -269,23 +322,26 @@ pub(crate) async fn perform(
         SchemaVerb::Plan { out, source } => {
             let files = Files::load(&source, contexts)?;
             let plan = plan::plan(&reach::registry(settings)?, &files).await?;
-            let verdict = plan.verdict();
-            if let Some(out) = out {
-                write(&out, &to_json(&plan))?;
-            }
+            let (verdict, kept) = (plan.verdict(), to_json(&plan));
             let planned = plan::Planned::new(plan, &files, reach::members(settings).await?)?;
             print(&shown(source.json, &planned, plan::Planned::text));
+            if let Some(out) = out {
+                write(&out, &kept)?;
+            }
             verdict
         }
         SchemaVerb::Verify { report, source } => {
             let files = Files::load(&source, contexts)?;
             let plan = plan::plan(&reach::registry(settings)?, &files).await?;
             plan.verdict()?;
+            if let Some(report) = &report {
+                expect_writable(report)?;
+            }
             let found = verify::verify(settings, contexts, &files, &plan, None).await?;
+            print(&shown(source.json, &found, verify::Report::text));
             if let Some(report) = report {
                 write(&report, &to_json(&found))?;
             }
-            print(&shown(source.json, &found, verify::Report::text));
             found.verdict()
         }
         SchemaVerb::Apply {
@@ -351,8 +407,11 @@ pub(crate) async fn perform(
         }
         SchemaVerb::Export { file, prefix, json } => {
             let export = transfer::export(&reach::registry(settings)?, &prefix).await?;
-            write(&file, &to_json(&export))?;
             let versions = export.versions();
+            if versions == 0 {
+                return Err(SchemaError::NothingToExport { prefix });
+            }
+            write(&file, &to_json(&export))?;
             let told = serde_json::json!({ "versions": versions, "file": file });
             print(&shown(json, &told, |_| {
                 format!("{versions} versions are in {}", file.display())

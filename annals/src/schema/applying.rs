@@ -24,16 +24,21 @@ pub(super) struct Done {
     id: Option<u32>,
 }
 
-/// Stops before anything is changed when files or registry are not as they were planned with.
+/// Stops before anything is changed when files or registry are not as they were planned with, or
+/// the plan is not as it was made.
 pub(super) async fn unmoved(
     registry: &Registry,
     files: &Files,
     planned: &Plan,
 ) -> Result<(), SchemaError> {
     let now = plan(registry, files).await?;
-    if now.fingerprint == planned.fingerprint {
-        return now.verdict();
+    match &moved(planned, &now)[..] {
+        [] => now.verdict(),
+        moved => Err(SchemaError::Moved(moved.join("; "))),
     }
+}
+
+fn moved(planned: &Plan, now: &Plan) -> Vec<String> {
     let mut moved: Vec<_> = now
         .events
         .iter()
@@ -48,7 +53,10 @@ pub(super) async fn unmoved(
             planned.registry, now.registry
         ));
     }
-    Err(SchemaError::Moved(moved.join("; ")))
+    if moved.is_empty() && now != planned {
+        moved.push("the plan is not what `annals schema plan` wrote".into());
+    }
+    moved
 }
 
 pub(super) async fn apply(
@@ -203,6 +211,24 @@ mod tests {
             unknown: Vec::new(),
             level: None,
         }
+    }
+
+    #[test]
+    fn a_plan_that_was_changed_is_not_applied() {
+        let (id, of) = ("f".repeat(64), "annals.tasks.Done");
+        let plan = |steps: Value| -> Plan {
+            let plan = json!({
+                "format": "annals-plan/1", "registry": "http://localhost", "fingerprint": id,
+                "events": [], "steps": steps, "obstacles": [],
+            });
+            serde_json::from_value(plan).unwrap()
+        };
+        let step = |version: u32| json!({ "step": "register", "subject": of, "version": version, "by_rule": true });
+        let whole = plan(json!([step(2), step(3)]));
+        assert_eq!(moved(&whole, &whole), [""; 0]);
+        let half = plan(json!([step(3)]));
+        let expected = "the plan is not what `annals schema plan` wrote";
+        assert_eq!(moved(&half, &whole), [expected]);
     }
 
     #[test]

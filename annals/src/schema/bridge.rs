@@ -133,6 +133,31 @@ impl Way {
         }
     }
 
+    /// This way, and then that.
+    pub(super) fn then(self, next: Self) -> Self {
+        match (self, next) {
+            (Self::Nothing { because }, _) | (_, Self::Nothing { because }) => {
+                Self::Nothing { because }
+            }
+            (Self::Schema, way) | (way, Self::Schema) => way,
+            (
+                Self::Rule { rule, mut does },
+                Self::Rule {
+                    rule: other,
+                    does: more,
+                },
+            ) => {
+                does.extend(more);
+                let rule = if rule == other {
+                    rule
+                } else {
+                    format!("{rule} and {other}")
+                };
+                Self::Rule { rule, does }
+            }
+        }
+    }
+
     pub(super) fn is_there(&self) -> bool {
         !matches!(self, Self::Nothing { .. })
     }

@@ -5,8 +5,8 @@ use serde::Serialize;
 use super::{
     SchemaError,
     bridge::{Bridge, bridges},
-    files::{EventFiles, Files},
-    finding::{Finding, Rule},
+    files::{Broken, EventFiles, Files},
+    finding::{Finding, Level, Rule},
     lint::lint,
     released::Lock,
     report::Report,
@@ -19,37 +19,50 @@ pub(super) struct Checked {
     bridges: Vec<Bridge>,
 }
 
-pub(super) fn check(files: &Files, lock: &Lock) -> Result<Checked, SchemaError> {
+pub(super) fn check(files: &Files, broken: &[Broken], lock: &Lock) -> Checked {
     // What lies in a binary was compared when it was built.
     let mut findings = match files.folder {
         Some(_) => lock.check(&files.events),
         None => Vec::new(),
     };
+    // It is there, and is told of once.
+    findings.retain(|found| !broken.iter().any(|it| it.has(&found.file)));
+    findings.extend(broken.iter().map(Broken::finding));
     let mut all = Vec::new();
     for event in &files.events {
-        let (mut found, mut built) = check_event(event, lock)?;
+        let (mut found, mut built) = check_event(event, lock);
         findings.append(&mut found);
         all.append(&mut built);
     }
-    Ok(Checked {
+    Checked {
         report: Report::new(files, files.events.len(), findings),
         bridges: all,
-    })
+    }
 }
 
-fn check_event(
-    event: &EventFiles,
-    lock: &Lock,
-) -> Result<(Vec<Finding>, Vec<Bridge>), SchemaError> {
+fn check_event(event: &EventFiles, lock: &Lock) -> (Vec<Finding>, Vec<Bridge>) {
     let mut findings = lint(event, lock);
     if findings.iter().any(|it| it.rule == Rule::Avro) {
-        return Ok((findings, Vec::new()));
+        return (findings, Vec::new());
     }
-    let bridges = bridges(event)?;
+    let bridges = match bridges(event) {
+        Ok(bridges) => bridges,
+        Err(error) => {
+            findings.push(Finding {
+                level: Level::Error,
+                rule: Rule::Avro,
+                file: event.path(event.newest().version),
+                path: String::new(),
+                message: service_kit::problem::Chain(&error).to_string(),
+                advice: "mend the file: nobody could read an event with it".into(),
+            });
+            return (findings, Vec::new());
+        }
+    };
     for bridge in &bridges {
         findings.append(&mut bridge.findings(event));
     }
-    Ok((findings, bridges))
+    (findings, bridges)
 }
 
 /// What is wrong with the event's rules; nothing is said of schemas that are no Avro.
@@ -76,7 +89,6 @@ mod tests {
     use event_log::{migration::Migration, schemas::SchemaFile};
 
     use super::*;
-    use crate::schema::finding::Level;
 
     const ASSIGNEE: &str = r#"{"name":"assignee","doc":"D.","type":"string"}"#;
     const WORKER: &str = r#"{"name":"worker","doc":"D.","type":"string"}"#;
@@ -103,7 +115,7 @@ mod tests {
 
     /// What is found, and how the second version reads the first and is read by it.
     fn check(event: &EventFiles, findings: &[(Level, Rule)], ways: [&str; 2]) {
-        let (found, bridges) = check_event(event, &Lock::default()).unwrap();
+        let (found, bridges) = check_event(event, &Lock::default());
         let rules: Vec<_> = found.iter().map(|it| (it.level, it.rule)).collect();
         assert_eq!(rules, findings, "{found:?}");
         let words = [&bridges[0].upgrade, &bridges[0].downgrade].map(|it| it.word());
@@ -138,7 +150,7 @@ mod tests {
         let rename = r#"{"upgrade":{"type":"ANNALS","operations":[{"op":"rename","from":"assignee","to":"worker"}]}}"#;
         let event = event(&[ASSIGNEE, WORKER], Some(rename));
         check(&event, &[], ["ANNALS", "ANNALS"]);
-        let (_, bridges) = check_event(&event, &Lock::default()).unwrap();
+        let (_, bridges) = check_event(&event, &Lock::default());
         let text = bridges[0].text();
         assert!(
             text.contains("v2 reads v1 by the ANNALS rule: rename assignee → worker"),
@@ -150,7 +162,7 @@ mod tests {
     fn a_rule_that_does_not_fit_is_an_error() {
         let of_nobody = r#"{"upgrade":{"type":"ANNALS","operations":[{"op":"rename","from":"nobody","to":"worker"}]}}"#;
         let event = event(&[ASSIGNEE, WORKER], Some(of_nobody));
-        let (found, bridges) = check_event(&event, &Lock::default()).unwrap();
+        let (found, bridges) = check_event(&event, &Lock::default());
         assert!(
             found
                 .iter()
@@ -166,7 +178,7 @@ mod tests {
         let rename = r#"{"upgrade":{"type":"ANNALS","operations":[{"op":"rename","from":"assignee","to":"worker"}]}}"#;
         for (folder, expected) in [(Some("schemas".into()), 1), (None, 0)] {
             let events = vec![event(&[ASSIGNEE, WORKER], Some(rename))];
-            let checked = super::check(&Files { folder, events }, &Lock::default()).unwrap();
+            let checked = super::check(&Files { folder, events }, &[], &Lock::default());
             assert_eq!(
                 checked.verdict().is_err() as usize,
                 expected,

@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::{
     SchemaError,
-    files::{EventFiles, Files},
+    bridge::{Bridge, Way, bridges},
+    files::Files,
     outline::{Outline, field, fields, kind, text, texts, type_of},
 };
 
@@ -29,7 +30,31 @@ pub(super) fn difference(
     let from = from.unwrap_or_else(|| to.saturating_sub(1).max(1));
     let (old, new) = (event.version(from)?, event.version(to)?);
     let (old, new) = (event.outline(old)?, event.outline(new)?);
-    Ok(Difference::new(event, (from, &old), (to, &new)))
+    let mut between = bridges(event)?;
+    between.retain(|it| from.min(to) < it.to && it.to <= from.max(to));
+    Ok(Difference {
+        event: event.subject.clone(),
+        from,
+        to,
+        changes: changes(&old, &new),
+        to_reads_from: way(&between, from < to),
+        to_cannot_read_from: new.objections(&old),
+        from_reads_to: way(&between, to < from),
+        from_cannot_read_to: old.objections(&new),
+    })
+}
+
+/// How versions are read that lie so many bridges away.
+fn way(between: &[Bridge], upwards: bool) -> Way {
+    let ways = between.iter().map(|it| match upwards {
+        true => &it.upgrade,
+        false => &it.downgrade,
+    });
+    let mut ways: Vec<_> = ways.cloned().collect();
+    if !upwards {
+        ways.reverse();
+    }
+    ways.into_iter().fold(Way::Schema, Way::then)
 }
 
 /// Two versions of an event beside one another.
@@ -39,27 +64,14 @@ pub(super) struct Difference {
     from: u32,
     to: u32,
     changes: Vec<Change>,
+    to_reads_from: Way,
     /// Why the later one cannot read the earlier one by its schema alone; empty if it can.
     to_cannot_read_from: Vec<String>,
+    from_reads_to: Way,
     from_cannot_read_to: Vec<String>,
 }
 
 impl Difference {
-    pub(super) fn new(
-        event: &EventFiles,
-        (from, old): (u32, &Outline),
-        (to, new): (u32, &Outline),
-    ) -> Self {
-        Self {
-            event: event.subject.clone(),
-            from,
-            to,
-            changes: changes(old, new),
-            to_cannot_read_from: new.objections(old),
-            from_cannot_read_to: old.objections(new),
-        }
-    }
-
     pub(super) fn text(&self) -> String {
         let Self {
             event, from, to, ..
@@ -69,14 +81,22 @@ impl Difference {
         if self.changes.is_empty() {
             lines.push("  the same".into());
         }
-        for (reader, writer, objections) in [
-            (to, from, &self.to_cannot_read_from),
-            (from, to, &self.from_cannot_read_to),
+        for (reader, writer, way, objections) in [
+            (to, from, &self.to_reads_from, &self.to_cannot_read_from),
+            (from, to, &self.from_reads_to, &self.from_cannot_read_to),
         ] {
-            match &objections[..] {
-                [] => lines.push(format!("v{reader} reads v{writer} by its schema alone")),
-                objections => {
-                    lines.push(format!("v{reader} reads v{writer} only by a rule:"));
+            let reads = format!("v{reader} reads v{writer}");
+            match way {
+                Way::Schema => lines.push(format!("{reads} {}", way.sentence())),
+                Way::Nothing { because } => {
+                    lines.push(format!("{reads} not at all:"));
+                    lines.extend(because.iter().map(|it| format!("  {it}")));
+                }
+                Way::Rule { .. } => {
+                    lines.push(format!("{reads} {}", way.sentence()));
+                    if !objections.is_empty() {
+                        lines.push("  by its schema alone it could not:".into());
+                    }
                     lines.extend(objections.iter().map(|it| format!("  {it}")));
                 }
             }
@@ -459,5 +479,45 @@ mod tests {
             )
         };
         check(&node("int"), &node("long"), &["~ node.x: int → long"]);
+    }
+
+    #[test]
+    fn it_says_whether_there_is_a_rule_and_which() {
+        use crate::schema::files::testing;
+        let schema = |field: &str| {
+            format!(
+                r#"{{"type":"record","name":"Done","namespace":"annals.tasks","fields":[{{"name":"{field}","type":"string"}}]}}"#
+            )
+        };
+        let rename = |from: &str, to: &str| {
+            format!(
+                r#"{{"upgrade":{{"type":"ANNALS","operations":[{{"op":"rename","from":"{from}","to":"{to}"}}]}}}}"#
+            )
+        };
+        let (a_b, b_c) = (rename("a", "b"), rename("b", "c"));
+        let files = |last: Option<&str>| {
+            let versions = [
+                (&*schema("a"), None),
+                (&*schema("b"), Some(&*a_b)),
+                (&*schema("c"), last),
+            ];
+            testing::files(testing::event("tasks", "Done", &versions))
+        };
+        let text = |last: Option<&str>| {
+            difference(&files(last), "Done", Some(1), None)
+                .unwrap()
+                .text()
+        };
+        let with = text(Some(&b_c));
+        for line in [
+            "v3 reads v1 by the ANNALS rule: rename a → b, rename b → c\n",
+            "v1 reads v3 by the ANNALS rule: rename c → b, rename b → a\n",
+            "  by its schema alone it could not:\n",
+        ] {
+            assert!(with.contains(line), "{with}");
+        }
+        let without = text(None);
+        assert!(without.contains("v3 reads v1 not at all:\n"), "{without}");
+        assert!(without.contains("v1 reads v3 not at all:\n"), "{without}");
     }
 }

@@ -9,12 +9,24 @@ use event_log::{
     registry::RegistryError,
 };
 use schema_registry::avro::InvalidSchema;
+use serde_json::json;
+use service_kit::problem::Chain;
 
-use super::{files::FilesError, output::count, scan::ScanError, transfer::ImportError};
+use super::{
+    files::FilesError,
+    output::{count, to_json},
+    scan::ScanError,
+    transfer::ImportError,
+};
 use crate::{activate::ActivateError, settings::SettingsError};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SchemaError {
+    #[error("{}\n  → {advice}", Chain(&**error))]
+    Advised {
+        error: Box<SchemaError>,
+        advice: &'static str,
+    },
     #[error(transparent)]
     Settings(#[from] SettingsError),
     #[error(transparent)]
@@ -113,8 +125,17 @@ pub(crate) enum SchemaError {
         "rules are new and nobody has read the log by them: run `annals schema verify --report FILE`, then `apply --verified FILE`"
     )]
     NotVerified,
+    #[error("the registry has no subject{}: nothing was exported", of_prefix(.prefix))]
+    NothingToExport { prefix: String },
     #[error("something has moved since it was planned, and nothing was changed: {0}; plan again")]
     Moved(String),
+}
+
+fn of_prefix(prefix: &str) -> String {
+    match prefix {
+        "" => String::new(),
+        prefix => format!(" whose name begins with `{prefix}`"),
+    }
 }
 
 impl SchemaError {
@@ -125,9 +146,129 @@ impl SchemaError {
             | Self::InTheWay(_)
             | Self::Unreadable { .. }
             | Self::NotSound { .. }
+            | Self::NothingToExport { .. }
             | Self::NotVerified => 3,
+            Self::Advised { error, .. } => error.exit_code(),
             Self::Moved(_) | Self::Activate(ActivateError::InTheWay { .. }) => 4,
             _ => 1,
         }
+    }
+
+    /// The same with what to do next, where the error itself does not know.
+    pub(crate) fn advised(self) -> Self {
+        match self.registry().and_then(advice) {
+            None => self,
+            Some(advice) => Self::Advised {
+                error: Box::new(self),
+                advice,
+            },
+        }
+    }
+
+    fn registry(&self) -> Option<&RegistryError> {
+        match self {
+            Self::Registry(error) | Self::Activate(ActivateError::Registry(error)) => Some(error),
+            Self::Import(
+                ImportError::Registry(source)
+                | ImportError::Version { source, .. }
+                | ImportError::LeftInImport { source, .. },
+            ) => Some(source),
+            _ => None,
+        }
+    }
+
+    /// What scripts are told.
+    pub(crate) fn json(&self) -> String {
+        to_json(&json!({ "error": { "code": self.code(), "message": Chain(self).to_string() } }))
+    }
+
+    /// Stable, for scripts.
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Advised { error, .. } => error.code(),
+            Self::Settings(_) | Self::Address(_) => "settings",
+            Self::Files(_) | Self::Invalid { .. } | Self::Unusable { .. } | Self::History(_) => {
+                "files"
+            }
+            Self::Registry(_) => "registry",
+            Self::Import(_) => "import",
+            Self::Activate(_) => "activate",
+            Self::Write { .. } => "write",
+            Self::Read { .. } | Self::NotOurs { .. } => "read",
+            Self::OneVersion { .. } => "one-version",
+            Self::NotReleased { .. } => "not-released",
+            Self::RuleExists { .. } => "rule-exists",
+            Self::NotRegistered { .. } => "not-registered",
+            Self::Unreadable { .. } => "unreadable",
+            Self::Codec(_) => "codec",
+            Self::Scan(_) => "log",
+            Self::Announcements(_) => "announcements",
+            Self::Control(_) => "control",
+            Self::OtherVersion { .. } => "other-version",
+            Self::NoRevisions { .. } => "no-revisions",
+            Self::NoRevision { .. } => "no-revision",
+            Self::Found(_) => "found",
+            Self::InTheWay(_) => "in-the-way",
+            Self::NotSound { .. } => "not-sound",
+            Self::NotVerified => "not-verified",
+            Self::NothingToExport { .. } => "nothing-to-export",
+            Self::Moved(_) => "moved",
+        }
+    }
+}
+
+/// By the registry's own codes, or those of what stands before it.
+fn advice(error: &RegistryError) -> Option<&'static str> {
+    match error {
+        RegistryError::Unreachable { .. } => Some(
+            "start it (`annals up` or `annals registry`), or say where it is: \
+             ANNALS_REGISTRY=http://host:port",
+        ),
+        RegistryError::Refused { code, .. } => match code {
+            40101 | 401 => Some("log in: ANNALS_REGISTRY=http://user:password@host:port"),
+            40301 | 403 => Some("ask with a login that may do it; roles are in its configuration"),
+            42205 => Some(
+                "it has something else under that id or number: import into a registry that has \
+                 none of these subjects, or export fewer with --prefix",
+            ),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_refused_by_a_registry_is_told_what_to_do() {
+        for (code, expected) in [(40101, "user:password@"), (42205, "import into a registry")] {
+            let refused = || RegistryError::Refused {
+                subject: "annals.tasks.Done".into(),
+                code,
+                message: "no".into(),
+            };
+            let import = ImportError::Version {
+                subject: "annals.tasks.Done".into(),
+                version: 1,
+                source: refused(),
+            };
+            for error in [SchemaError::from(refused()), import.into()] {
+                let error = error.advised();
+                assert_eq!(error.exit_code(), 1);
+                let told = error.to_string();
+                assert!(told.contains(&format!("no (error {code})\n  → ")), "{told}");
+                assert!(told.contains(expected), "{told}");
+            }
+        }
+    }
+
+    #[test]
+    fn scripts_are_told_in_one_form() {
+        let error = SchemaError::Moved("all of it".into());
+        let json: serde_json::Value = serde_json::from_str(&error.json()).unwrap();
+        assert_eq!(json["error"]["code"], "moved");
+        assert_eq!(json["error"]["message"], error.to_string());
     }
 }

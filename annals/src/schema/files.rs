@@ -10,7 +10,12 @@ use event_log::{
     schemas::{ContextSchemas, SchemaFile, SchemaFileError},
 };
 
-use super::{SchemaError, outline::Outline};
+use super::{
+    SchemaError,
+    finding::{Finding, Level, Rule},
+    outline::Outline,
+    output::count,
+};
 use crate::context::Context;
 
 /// Where the files are when nobody says.
@@ -54,11 +59,12 @@ pub(crate) enum FilesError {
         #[source]
         source: io::Error,
     },
-    #[error("the schema files of {context} cannot be used")]
-    Context {
-        context: String,
+    #[error("{file} cannot be used")]
+    File {
+        /// Within the folder.
+        file: String,
         #[source]
-        source: SchemaFileError,
+        source: Box<SchemaFileError>,
     },
     #[error("{} has no schema files: name the folder with --schemas", place.display())]
     None { place: PathBuf },
@@ -74,12 +80,32 @@ pub(crate) enum FilesError {
     NoFolder,
 }
 
+/// A file that cannot be used.
+#[derive(Debug)]
+pub(super) struct Broken {
+    error: FilesError,
+    /// Within the folder, and those that cannot be looked at without it.
+    files: Vec<String>,
+}
+
 impl Files {
     pub(crate) fn load(source: &Source, contexts: &[Context]) -> Result<Self, FilesError> {
+        let (files, broken) = Self::load_what_can_be(source, contexts)?;
+        match broken.into_iter().next() {
+            None => Ok(files),
+            Some(broken) => Err(broken.error),
+        }
+    }
+
+    /// Leaves out what cannot be used, and says what that is.
+    pub(super) fn load_what_can_be(
+        source: &Source,
+        contexts: &[Context],
+    ) -> Result<(Self, Vec<Broken>), FilesError> {
         let usual = || Some(PathBuf::from(USUAL_FOLDER)).filter(|it| it.is_dir());
         match source.schemas.clone().or_else(usual) {
             Some(folder) => Self::read(&folder),
-            None => Ok(Self::built_in(contexts)),
+            None => Ok((Self::built_in(contexts), Vec::new())),
         }
     }
 
@@ -96,33 +122,24 @@ impl Files {
         }
     }
 
-    fn read(folder: &Path) -> Result<Self, FilesError> {
-        let mut events = Vec::new();
+    fn read(folder: &Path) -> Result<(Self, Vec<Broken>), FilesError> {
+        let (mut events, mut broken) = (Vec::new(), Vec::new());
         for context in entries(folder)?.into_iter().filter(|it| it.is_dir()) {
             let texts = read_texts(&context)?;
-            let name = file_name(&context);
-            let texts: Vec<_> = texts
-                .iter()
-                .map(|(file, text)| (&**file, &**text))
-                .collect();
-            let schemas = ContextSchemas::load(&name, texts.iter().copied()).map_err(|source| {
-                FilesError::Context {
-                    context: name,
-                    source,
-                }
-            })?;
+            let schemas = usable(&file_name(&context), texts, &mut broken);
             events.extend(events_of(&schemas));
         }
-        if events.is_empty() {
+        if events.is_empty() && broken.is_empty() {
             return Err(FilesError::None {
                 place: folder.into(),
             });
         }
         events.sort_by(|one, other| one.subject.cmp(&other.subject));
-        Ok(Self {
+        let files = Self {
             folder: Some(folder.into()),
             events,
-        })
+        };
+        Ok((files, broken))
     }
 
     /// The event of this name, full or not.
@@ -217,6 +234,84 @@ impl EventFiles {
     }
 }
 
+/// The context's files without those that are broken, and what cannot be without them: a version's
+/// rules, and every later version.
+fn usable(
+    context: &str,
+    mut texts: Vec<(String, String)>,
+    broken: &mut Vec<Broken>,
+) -> ContextSchemas {
+    loop {
+        let files = texts.iter().map(|(file, text)| (&**file, &**text));
+        let source = match ContextSchemas::load(context, files) {
+            Ok(schemas) => return schemas,
+            Err(source) => source,
+        };
+        let (file, from) = match &source {
+            SchemaFileError::Name { file } | SchemaFileError::Stray { file } => {
+                (file.clone(), None)
+            }
+            SchemaFileError::Json { file, .. }
+            | SchemaFileError::Record { file, .. }
+            | SchemaFileError::Migration { file, .. } => (file.clone(), event_and_version(file)),
+            SchemaFileError::Gap { event, missing } => (
+                format!("{event}.v{missing}.avsc"),
+                Some((event.clone(), *missing)),
+            ),
+        };
+        let goes = |it: &str| match (&from, event_and_version(it)) {
+            (Some((event, from)), Some((of, version))) => of == *event && version >= *from,
+            _ => it == file,
+        };
+        let (gone, rest): (Vec<_>, Vec<_>) = texts.into_iter().partition(|it| goes(&it.0));
+        texts = rest;
+        let gone = gone
+            .into_iter()
+            .map(|(file, _)| format!("{context}/{file}"));
+        broken.push(Broken {
+            files: gone.collect(),
+            error: FilesError::File {
+                file: format!("{context}/{file}"),
+                source: source.into(),
+            },
+        });
+    }
+}
+
+/// Of `TaskCreated.v2.avsc` and `TaskCreated.v2.migration.json`.
+fn event_and_version(file: &str) -> Option<(String, u32)> {
+    let (event, rest) = file.split_once(".v")?;
+    let (version, _) = rest.split_once('.')?;
+    Some((event.into(), version.parse().ok()?))
+}
+
+impl Broken {
+    pub(super) fn has(&self, file: &str) -> bool {
+        self.files.iter().any(|it| it == file)
+    }
+
+    pub(super) fn finding(&self) -> Finding {
+        let FilesError::File { file, source } = &self.error else {
+            unreachable!("a broken file is told of as one");
+        };
+        let later = self.files.len().saturating_sub(1);
+        Finding {
+            level: Level::Error,
+            rule: Rule::Avro,
+            file: file.clone(),
+            path: String::new(),
+            message: service_kit::problem::Chain(&**source).to_string(),
+            advice: match later {
+                0 => "mend the file".into(),
+                later => format!(
+                    "mend the file; {} that build on it were not looked at",
+                    count(later, "file")
+                ),
+            },
+        }
+    }
+}
+
 fn events_of(schemas: &ContextSchemas) -> Vec<EventFiles> {
     let mut events: Vec<EventFiles> = Vec::new();
     for file in schemas.files() {
@@ -295,5 +390,46 @@ pub(super) mod testing {
             folder: None,
             events: vec![event],
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_broken_file_is_named_and_the_others_are_looked_at() {
+        let record = |name: &str| {
+            format!(r#"{{"type":"record","namespace":"annals.tasks","name":"{name}","fields":[]}}"#)
+        };
+        let file = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+        let texts = vec![
+            file("Done.v1.avsc", &record("Done")),
+            file("Done.v2.avsc", "{\n  \"type\": what"),
+            file("Done.v2.migration.json", "{}"),
+            file("Done.v3.avsc", &record("Done")),
+            file("Gone.v2.avsc", &record("Gone")),
+            file("Kept.v1.avsc", &record("Kept")),
+            file("Nested.v1.avsc", &"[".repeat(200)),
+            file("Odd.avsc", &record("Odd")),
+        ];
+        let mut broken = Vec::new();
+        let schemas = usable("tasks", texts, &mut broken);
+        let kept: Vec<_> = schemas.files().map(|it| (&*it.event, it.version)).collect();
+        assert_eq!(kept, [("Done", 1), ("Kept", 1)]);
+        let findings: Vec<_> = broken.iter().map(|it| it.finding().to_string()).collect();
+        assert_eq!(findings.len(), 4, "{findings:?}");
+        for expected in [
+            "tasks/Done.v2.avsc: schema file Done.v2.avsc is not JSON: expected value at line 2 column 11\n  → mend the file; 2 files that build on it",
+            "tasks/Gone.v1.avsc: Gone has no version 1",
+            "tasks/Nested.v1.avsc: schema file Nested.v1.avsc is not JSON: recursion limit exceeded at line 1 column",
+            "tasks/Odd.avsc: schema file Odd.avsc is not named",
+        ] {
+            assert!(
+                findings.iter().any(|it| it.contains(expected)),
+                "{findings:?}"
+            );
+        }
+        assert!(broken.iter().any(|it| it.has("tasks/Done.v3.avsc")));
     }
 }

@@ -28,6 +28,16 @@ pub(super) fn to_json(value: &impl Serialize) -> String {
         .unwrap_or_else(|error| unreachable!("a report is plain JSON: {error}"))
 }
 
+/// Fails now, and not after a long look at the log.
+pub(super) fn expect_writable(path: &Path) -> Result<(), SchemaError> {
+    let mut options = std::fs::OpenOptions::new();
+    let opened = options.append(true).create(true).open(path);
+    opened.map(drop).map_err(|source| SchemaError::Write {
+        path: path.into(),
+        source,
+    })
+}
+
 pub(super) fn write(path: &Path, text: &str) -> Result<(), SchemaError> {
     std::fs::write(path, text).map_err(|source| SchemaError::Write {
         path: path.into(),

@@ -67,28 +67,25 @@ impl Lock {
 
     /// What was released and is not what it was, and what should be released and is not.
     pub(super) fn check(&self, events: &[EventFiles]) -> Vec<Finding> {
+        let mut findings = self.changed(events);
+        findings.extend(self.missing(events));
+        findings
+    }
+
+    /// What was released and is not what it was.
+    pub(super) fn changed(&self, events: &[EventFiles]) -> Vec<Finding> {
         let there: BTreeMap<_, _> = paths(events).collect();
-        let finding = |level, rule, file: &str, message: &str, advice: &str| Finding {
-            level,
-            rule,
-            file: file.into(),
-            path: String::new(),
-            message: message.into(),
-            advice: advice.into(),
-        };
         let mut findings = Vec::new();
         for (file, released) in &self.0 {
             match there.get(file) {
                 Some(text) if sum(text) == *released => {}
-                Some(_) => findings.push(finding(
-                    Level::Error,
+                Some(_) => findings.push(error(
                     Rule::Released,
                     file,
                     "is released, and has changed",
                     "take it back as it was; what shall be different goes into the next version: annals schema new",
                 )),
-                None => findings.push(finding(
-                    Level::Error,
+                None => findings.push(error(
                     Rule::Released,
                     file,
                     "is released, and is gone",
@@ -96,12 +93,17 @@ impl Lock {
                 )),
             }
         }
+        findings
+    }
+
+    /// What others build on and is not released.
+    fn missing(&self, events: &[EventFiles]) -> Vec<Finding> {
+        let mut findings = Vec::new();
         for event in events {
             for (earlier, _) in event.steps() {
                 let file = event.path(earlier.version);
                 if !self.has(&file) {
-                    findings.push(finding(
-                        Level::Error,
+                    findings.push(error(
                         Rule::Unreleased,
                         &file,
                         "has a version after it, and is not in released.lock",
@@ -111,6 +113,17 @@ impl Lock {
             }
         }
         findings
+    }
+}
+
+fn error(rule: Rule, file: &str, message: &str, advice: &str) -> Finding {
+    Finding {
+        level: Level::Error,
+        rule,
+        file: file.into(),
+        path: String::new(),
+        message: message.into(),
+        advice: advice.into(),
     }
 }
 

@@ -193,6 +193,9 @@ impl Look for Verifier {
 
     fn unreadable(&mut self, offset: i64, error: &BatchError) {
         self.unknown += 1;
+        if self.unknown > SAMPLES {
+            return;
+        }
         self.failures.push(Failure {
             topic: self.part.topic.clone(),
             partition: self.part.partition,
@@ -312,5 +315,40 @@ impl Report {
             ),
         };
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::files::testing;
+
+    #[test]
+    fn of_a_damaged_log_the_first_places_are_named_and_all_are_counted() {
+        let event = testing::event(
+            "tasks",
+            "Done",
+            &[(r#"{"type":"record","name":"Done","fields":[]}"#, None)],
+        );
+        let provers = Provers::new(&testing::files(event), &[], &[]).unwrap();
+        let mut verifier = Verifier {
+            part: Part {
+                topic: "annals.tasks.events.1".into(),
+                partition: 0,
+                from: 0,
+                end: 100,
+            },
+            provers: provers.into(),
+            counts: BTreeMap::new(),
+            unknown: 0,
+            others: 0,
+            failures: Vec::new(),
+        };
+        for offset in 0..100 {
+            verifier.unreadable(offset, &BatchError::Checksum { offset });
+        }
+        assert_eq!(verifier.unknown, 100);
+        assert_eq!(verifier.failures.len(), SAMPLES as usize);
+        assert!(verifier.failures[0].reason.contains("checksum"));
     }
 }
