@@ -1,17 +1,18 @@
 //! Binaries of different age on one registry: each reads what the others write.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use event_log::{
-    avro::EventCodec,
+    avro::{CodecError, EventCodec},
     migration::{Migration, with_attribute},
-    registry::RegistryClient,
+    registry::{RegistryClient, RegistryError},
     schemas::ContextSchemas,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use service_kit::SecretUrl;
 use tasks::{TaskEvent, TaskStatus};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// A test that waits for longer has failed.
@@ -65,13 +66,15 @@ impl Registry {
             ..Default::default()
         };
         // While it was away, somebody's connection may have been given its port for a moment.
-        let began = Instant::now();
-        let service = loop {
-            match schema_registry::Service::bind(config.clone()).await {
-                Err(_) if began.elapsed() < PATIENCE => tokio::task::yield_now().await,
-                bound => break bound.unwrap(),
+        let bound = timeout(PATIENCE, async {
+            loop {
+                match schema_registry::Service::bind(config.clone()).await {
+                    Ok(service) => return service,
+                    Err(_) => tokio::task::yield_now().await,
+                }
             }
-        };
+        });
+        let service = bound.await.expect("the port is free again");
         let address = service.address().to_string();
         let stop = CancellationToken::new();
         let served = tokio::spawn({
@@ -111,12 +114,18 @@ impl Registry {
     async fn register(&self, schemas: &ContextSchemas) {
         for file in schemas.files() {
             let subject = schemas.full_name(&file.event);
-            self.client.register_file(&subject, file).await.unwrap();
+            patiently(async || self.client.register_file(&subject, file).await).await;
         }
     }
 
     async fn codec<E: kernel::Event>(&self, schemas: &ContextSchemas) -> EventCodec<E> {
-        EventCodec::connect(&[schemas], &self.client).await.unwrap()
+        patiently(
+            async || match EventCodec::connect(&[schemas], &self.client).await {
+                Err(CodecError::Registry(error)) => Err(error),
+                connected => Ok(connected.unwrap()),
+            },
+        )
+        .await
     }
 
     async fn mend(&self, version: u32, migration: &Migration) {
@@ -133,6 +142,19 @@ impl Registry {
             answer.text().await.unwrap()
         );
     }
+}
+
+/// What the registry answers when it has a connection to its database in time.
+async fn patiently<T>(ask: impl AsyncFn() -> Result<T, RegistryError>) -> T {
+    let answered = timeout(PATIENCE, async {
+        loop {
+            match ask().await {
+                Err(error) if error.is_temporary() => tokio::task::yield_now().await,
+                answer => return answer,
+            }
+        }
+    });
+    answered.await.expect("it answers").unwrap()
 }
 
 fn created(title: &str, jira_id: Option<&str>, status: TaskStatus) -> TaskEvent {
@@ -220,7 +242,7 @@ async fn a_mended_rule_is_used_and_makes_another_fingerprint() {
     let offline = EventCodec::<TaskEvent>::offline(&[context.schemas()]).unwrap();
     assert_eq!(before.fingerprint(), offline.fingerprint());
 
-    let versions = registry.client.versions(CREATED).await.unwrap();
+    let versions = patiently(async || registry.client.versions(CREATED).await).await;
     let registered = versions[1].migration.clone().unwrap();
     let file = context.schemas().versions("TaskCreated")[1]
         .migration
@@ -235,7 +257,7 @@ async fn a_mended_rule_is_used_and_makes_another_fingerprint() {
     assert_ne!(mended.fingerprint(), file.fingerprint());
     registry.mend(2, &mended).await;
 
-    let versions = registry.client.versions(CREATED).await.unwrap();
+    let versions = patiently(async || registry.client.versions(CREATED).await).await;
     let registered = versions[1].migration.clone().unwrap();
     assert_eq!(
         (registered.revision(), registered.fingerprint()),
@@ -264,14 +286,14 @@ async fn where_rules_are_dropped_they_travel_in_the_schema() {
     let [v1, v2, ..] = context.schemas().versions("TaskCreated") else {
         panic!("two versions");
     };
-    client.register(CREATED, &v1.text).await.unwrap();
+    patiently(async || client.register(CREATED, &v1.text).await).await;
     // As on a registry that knows no rules.
     let migration = v2.migration.as_deref().unwrap();
     let inside = with_attribute(&v2.text, migration);
-    let id = client.register(CREATED, &inside).await.unwrap();
-    let found = client.find(CREATED, v2).await.unwrap();
+    let id = patiently(async || client.register(CREATED, &inside).await).await;
+    let found = patiently(async || client.find(CREATED, v2).await).await;
     assert_eq!((found.id, found.version), (id, 2));
-    let version = client.version(CREATED, 2, 2).await.unwrap();
+    let version = patiently(async || client.version(CREATED, 2, 2).await).await;
     assert_eq!(
         version.migration.unwrap().fingerprint(),
         migration.fingerprint()
