@@ -17,7 +17,8 @@ use crate::{
     exactly_once::fold,
     log::Piece,
     models::{Tally, schemas, written},
-    world::{World, until},
+    quarantine::released,
+    world::{World, registered, until},
 };
 
 const WRITTEN: &str = "annals.notes.Written";
@@ -54,7 +55,7 @@ async fn a_later_version_is_read_by_the_rules_that_lead_back_from_it() {
     log.append("a", &[written("first", 1)]).await;
     world.caught_up("tally", &log).await;
     let file = version_2(Some(RENAMED));
-    let id = world.registry.register_file(WRITTEN, &file).await.unwrap();
+    let id = registered(async || world.registry.register_file(WRITTEN, &file).await).await;
     log.append_raw("a", WRITTEN, &later(id)).await;
     world.caught_up("tally", &log).await;
     let events = [written("first", 1), written("later", 2)];
@@ -66,7 +67,7 @@ async fn a_later_version_is_read_by_the_rules_that_lead_back_from_it() {
 async fn without_a_rule_a_later_version_is_poison() {
     let (world, mut log) = World::new().await;
     let file = version_2(None);
-    let id = world.registry.register_file(WRITTEN, &file).await.unwrap();
+    let id = registered(async || world.registry.register_file(WRITTEN, &file).await).await;
     let running = world.start(vec![model::<Tally>()]);
     log.append_raw("a", WRITTEN, &later(id)).await;
     world.caught_up("tally", &log).await;
@@ -96,7 +97,7 @@ async fn an_event_that_a_rule_fails_on_stops_its_stream_alone_until_the_rule_is_
     let file = weighed(
         r#"{"type":"ANNALS","operations":[{"op":"convert","field":"weight"}],"drops":["weight"]}"#,
     );
-    let id = world.registry.register_file(WRITTEN, &file).await.unwrap();
+    let id = registered(async || world.registry.register_file(WRITTEN, &file).await).await;
     let event = |weight: &str| {
         let weight = [&[weight.len() as u8 * 2][..], weight.as_bytes()].concat();
         let head = [&[0][..], &id.to_be_bytes(), b"\x0alater"].concat();
@@ -139,15 +140,19 @@ async fn an_event_that_a_rule_fails_on_stops_its_stream_alone_until_the_rule_is_
         r#"{"type":"JSONATA","expression":"{'text': text, 'weight': weight = 'many' ? 100 : $number(weight)}"}"#,
     );
     let path = ["subjects", WRITTEN, "versions", "2", "rules"];
-    let request = world.registry.request(Method::POST, &path).json(&json!({
+    let rules = json!({
         "migrationRules": mended.migration.unwrap().to_rules(2),
         "revision": 2,
-    }));
-    let _: Value = world.registry.ask(WRITTEN, request).await.unwrap();
+    });
+    let _: Value = registered(async || {
+        let request = world.registry.request(Method::POST, &path).json(&rules);
+        world.registry.ask(WRITTEN, request).await
+    })
+    .await;
     let running = world.start(vec![model::<Tally>()]);
     running.ready().await;
     let desk = world.desk(vec![model::<Tally>()]);
-    let released = desk.retry("tally", "main/note/a").await.unwrap();
+    let released = released(async || desk.retry("tally", "main/note/a").await).await;
     assert!(released[0].still.is_none());
     assert_eq!(world.tally("a").await, later(&[1, 100, 5]));
     running.stop().await;
@@ -157,7 +162,7 @@ async fn an_event_that_a_rule_fails_on_stops_its_stream_alone_until_the_rule_is_
 async fn while_nobody_can_be_asked_a_later_version_is_waited_for() {
     let (mut world, mut log) = World::new().await;
     let file = version_2(Some(RENAMED));
-    let id = world.registry.register_file(WRITTEN, &file).await.unwrap();
+    let id = registered(async || world.registry.register_file(WRITTEN, &file).await).await;
     let running = world.start(vec![model::<Tally>()]);
     log.append("a", &[written("first", 1)]).await;
     world.caught_up("tally", &log).await;
@@ -196,7 +201,7 @@ async fn rows_of_events_that_were_read_otherwise_want_to_be_built_again() {
             .into(),
         ..version_2(Some(AUTHORED))
     };
-    world.registry.register_file(WRITTEN, &file).await.unwrap();
+    registered(async || world.registry.register_file(WRITTEN, &file).await).await;
     let files = schemas();
     let files = files
         .files()

@@ -7,9 +7,9 @@ use std::{
 
 use dev_stack::DevStack;
 use event_log::{
-    avro::EventCodec,
+    avro::{CodecError, EventCodec},
     cluster::Cluster,
-    registry::RegistryClient,
+    registry::{RegistryClient, RegistryError},
     schemas::ContextSchemas,
     topics::{Generation, Purpose, TopicOptions, ensure_topic},
 };
@@ -112,7 +112,7 @@ impl World {
         self._registry = None;
         until("nobody answers for the registry", async || {
             let answer = self.registry.schema_of_id(1).await;
-            answer.is_err_and(|error| error.is_temporary())
+            matches!(answer, Err(RegistryError::Unreachable { .. }))
         })
         .await;
     }
@@ -136,15 +136,7 @@ impl World {
         let schemas = schemas();
         for file in schemas.files() {
             let subject = schemas.full_name(&file.event);
-            let began = Instant::now();
-            // Until the registry has its tables.
-            while let Err(error) = self.registry.register(&subject, &file.text).await {
-                assert!(
-                    error.is_temporary() && began.elapsed() < PATIENCE,
-                    "{error}"
-                );
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
+            registered(async || self.registry.register(&subject, &file.text).await).await;
         }
     }
 
@@ -165,8 +157,13 @@ impl World {
 
     pub async fn log(&self) -> Log {
         let schemas = schemas();
-        let codec = EventCodec::<Note>::connect(&[&schemas], &self.registry).await;
-        Log::own(&self.cluster, &self.generation, codec.unwrap()).await
+        let codec = registered(async || {
+            match EventCodec::<Note>::connect(&[&schemas], &self.registry).await {
+                Err(CodecError::Registry(error)) => Err(error),
+                connected => Ok(connected.unwrap()),
+            }
+        });
+        Log::own(&self.cluster, &self.generation, codec.await).await
     }
 
     pub fn start(&self, models: Vec<Model>) -> Running {
@@ -346,6 +343,18 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.task.abort();
         self.stop.cancel();
+    }
+}
+
+/// What the registry answers when it has its tables, and a connection to them in time.
+pub async fn registered<T>(ask: impl AsyncFn() -> Result<T, RegistryError>) -> T {
+    let began = Instant::now();
+    loop {
+        match ask().await {
+            Err(error) if error.is_temporary() && began.elapsed() < PATIENCE => {}
+            answer => return answer.unwrap(),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
