@@ -143,6 +143,22 @@ async fn what_cannot_be_shown_is_said_in_a_line() {
             &["tail", "--context", "horses"],
             "no context horses in this program, but accounts, tasks",
         ),
+        (
+            &["tail", "--type", "TaskCompleted", "--type", "Nope"],
+            "no context that is read has an event Nope; there are TaskAssigned, TaskCompleted",
+        ),
+        (
+            &["tail", "--context", "accounts", "--type", "TaskCreated"],
+            "has an event TaskCreated; there are UserRegistered",
+        ),
+        (
+            &["tail", "--stream", "horse/1"],
+            "no context of this program has streams of the kind horse",
+        ),
+        (
+            &["tail", "--context", "accounts", "--stream", "task/1"],
+            "`main/task/1` is of the context tasks, which is not read",
+        ),
         (&["verify", "--context", "horses"], "no context horses"),
         (
             &["rebuild", "horses"],
@@ -164,6 +180,8 @@ async fn what_cannot_be_shown_is_said_in_a_line() {
             &["rebuild", "task-board", "--expect", "horses", "--no-swap"],
             "horses of task-board is in neither edition",
         ),
+        // None was made for it.
+        (&["drop", "task-board", "2"], "task-board has no edition 2"),
     ] {
         let said = refused(&app, arguments).await;
         assert!(
@@ -171,7 +189,6 @@ async fn what_cannot_be_shown_is_said_in_a_line() {
             "{arguments:?}: {said}"
         );
     }
-    told(&app, &["drop", "task-board", "2"]).await;
 
     let nowhere = [("ANNALS_KAFKA", "127.0.0.1:1")];
     for arguments in [&["show", "task/1"][..], &["tail"], &["verify"]] {
@@ -184,7 +201,9 @@ async fn what_cannot_be_shown_is_said_in_a_line() {
     let nowhere = [("ANNALS_POSTGRES", "postgres://nobody@127.0.0.1:1/x")];
     let said = refused_with(&app, &["editions"], &nowhere).await;
     assert!(
-        said.starts_with("annals: failed to look the editions up: "),
+        said.starts_with(
+            "annals: Postgres at 127.0.0.1:1 cannot be reached: failed to look the editions up: "
+        ),
         "{said}"
     );
 }

@@ -193,6 +193,40 @@ async fn the_data_of_the_release_before_is_gone_on_with() {
 }
 
 #[tokio::test]
+async fn rules_that_do_not_fit_are_taken_back_beside_it_and_it_goes_on() {
+    let place = Place::new();
+    let up = place.up().await;
+    let registry = place.addresses[2];
+    let rules = "subjects/annals.tasks.TaskCreated/versions/2/rules";
+    let rule = json!({ "operations": [{ "op": "rename", "from": "titel", "to": "title" }] });
+    let revision = json!({
+        "migrationRules": [{
+            "name": "v1-to-v2", "kind": "TRANSFORM", "type": "ANNALS", "mode": "UPGRADE",
+            "expr": rule.to_string(),
+        }],
+    });
+    let mended = reqwest::Client::new().post(format!("http://{registry}/{rules}"));
+    let mended = mended.json(&revision).send().await.unwrap();
+    assert!(
+        mended.status().is_success(),
+        "{}",
+        mended.text().await.unwrap()
+    );
+    assert!(up.stop().await.success());
+
+    let up = place.start(&["up"]);
+    let said = up.said("command-service is not ready").await;
+    let advice = "`annals schema rollback TaskCreated --version 2`";
+    assert!(said.contains("`titel`") && said.contains(advice), "{said}");
+    place
+        .run(&["schema", "rollback", "TaskCreated", "--version", "2"])
+        .await;
+    up.said("Ctrl-C ends everything").await;
+    assert!(up.stop().await.success());
+    place.wipe().await;
+}
+
+#[tokio::test]
 async fn ctrl_c_ends_a_start_too() {
     let place = Place::new();
     let up = place.start(&["up"]);
