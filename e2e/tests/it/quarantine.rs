@@ -38,6 +38,8 @@ async fn an_operator_sees_a_poisoned_stream_and_lets_it_go() {
         (&entry["model"], &entry["code"]),
         (&"task-board".into(), &"23514".into())
     );
+    let reason = entry["reason"].as_str().unwrap();
+    assert!(reason.ends_with("\"not_that\""), "{reason}");
     let metrics = format!("http://{}/metrics", app.projector.address);
     eventually("the stream is counted", async || {
         let metrics = reqwest::get(&metrics).await.ok()?.text().await.ok()?;
@@ -54,7 +56,9 @@ async fn an_operator_sees_a_poisoned_stream_and_lets_it_go() {
     mia.read(path).after(&fine).send().await.succeeded();
 
     let shown = quarantine(&app, &["show", "task-board", &stream]);
+    let advice = format!("`annals quarantine retry task-board {stream}`");
     assert!(text(&shown).contains("not_that"), "{}", text(&shown));
+    assert!(text(&shown).contains(&advice), "{}", text(&shown));
     let in_vain = quarantine(&app, &["retry", "task-board", &stream]);
     assert!(!in_vain.status.success());
     assert!(
@@ -72,6 +76,10 @@ async fn an_operator_sees_a_poisoned_stream_and_lets_it_go() {
             "is not in quarantine",
         ),
         (
+            ["retry", "task-board", "task/none"],
+            "main/task/none is not in quarantine",
+        ),
+        (
             ["show", "task-board", "'; drop schema annals"],
             "is neither a stream",
         ),
@@ -81,6 +89,27 @@ async fn an_operator_sees_a_poisoned_stream_and_lets_it_go() {
         let said = String::from_utf8_lossy(&refused.stderr);
         assert!(said.contains(expected), "{said}");
     }
+
+    // A decision is told to whoever comes later.
+    assert_eq!(
+        text(&quarantine(&app, &["skipped"])),
+        "nothing was left out\n"
+    );
+    let record = "annals.tasks.events.none:0@7";
+    let decision = ["--reason", "never valid", "--by", "ada", "--json"];
+    let skipped = quarantine(
+        &app,
+        &[&["skip", "task-board", record][..], &decision].concat(),
+    );
+    assert_eq!(json(&skipped)["left_out"], record);
+    let decisions = json(&quarantine(&app, &["skipped", "task-board", "--json"]));
+    let (by, why) = (&decisions[0]["skipped_by"], &decisions[0]["reason"]);
+    assert_eq!((by, why), (&"ada".into(), &"never valid".into()));
+    let decisions = text(&quarantine(&app, &["skipped"]));
+    assert!(
+        decisions.contains(record) && decisions.contains("never valid"),
+        "{decisions}"
+    );
 
     sqlx::raw_sql("alter table rm_task_board_e1.tasks drop constraint not_that")
         .execute(&mut postgres)
