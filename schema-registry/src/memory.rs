@@ -21,7 +21,9 @@ const FRESH: Duration = Duration::from_secs(2);
 /// How long the database may take to answer what is remembered as well.
 const PATIENCE: Duration = Duration::from_secs(1);
 const MOST_BYTES: u64 = 12 * 1024 * 1024;
-const MOST_ALIASES: u64 = 10_000;
+const MOST_BYTES_OF_ALIASES: u64 = 2 * 1024 * 1024;
+/// What is heavier makes room at once: the cache itself does so now and then.
+const HEAVY: u32 = 64 * 1024;
 
 /// Clones share what they remember.
 #[derive(Clone, Debug)]
@@ -39,6 +41,12 @@ pub(crate) enum Question {
 }
 
 impl Question {
+    fn subject(&self) -> &Subject {
+        match self {
+            Self::Version(subject, ..) | Self::LookUp(subject, ..) => subject,
+        }
+    }
+
     pub fn look_up(subject: &Subject, submitted: &Submitted, deleted: Deleted) -> Self {
         let mut hash = Sha256::new();
         for text in [&submitted.schema, &submitted.schema_type] {
@@ -59,21 +67,26 @@ impl Question {
 
 impl Memory {
     pub fn new() -> Self {
-        let weigh = |schema: &StoredSchema| {
-            let contract = [schema.metadata.is_some(), schema.rule_set.is_some()];
-            let contract = contract.into_iter().filter(|there| *there).count() * 4096;
-            u32::try_from(schema.schema.len() + contract + 1024).unwrap_or(u32::MAX)
-        };
         Self {
             schemas: Cache::builder()
                 .max_capacity(MOST_BYTES)
-                .weigher(move |_, (_, schema): &(Instant, Arc<StoredSchema>)| weigh(schema))
+                .weigher(|_, (_, schema): &(Instant, Arc<StoredSchema>)| weigh(schema))
                 .build(),
             answers: Cache::builder()
                 .max_capacity(MOST_BYTES)
-                .weigher(move |_, answer: &Arc<SubjectVersion>| weigh(&answer.stored))
+                .weigher(|question: &Question, answer: &Arc<SubjectVersion>| {
+                    weigh(&answer.stored).saturating_add(text_weight(question.subject().as_str()))
+                })
                 .build(),
-            aliases: Cache::new(MOST_ALIASES),
+            aliases: Cache::builder()
+                .max_capacity(MOST_BYTES_OF_ALIASES)
+                .weigher(
+                    |subject: &Subject, (_, alias): &(Instant, Option<String>)| {
+                        let alias = alias.as_deref().map_or(0, text_weight);
+                        text_weight(subject.as_str()).saturating_add(alias)
+                    },
+                )
+                .build(),
         }
     }
 
@@ -91,6 +104,9 @@ impl Memory {
         match either(known, async { found.await.map(Arc::new) }).await {
             Found::New(schema) => {
                 self.schemas.insert(id, (Instant::now(), schema.clone()));
+                if weigh(&schema) > HEAVY {
+                    self.schemas.run_pending_tasks();
+                }
                 Ok(schema)
             }
             Found::Remembered(schema) => Ok(schema),
@@ -112,6 +128,9 @@ impl Memory {
         match either(known, async { found.await.map(Arc::new) }).await {
             Found::New(answer) => {
                 self.answers.insert(question, answer.clone());
+                if weigh(&answer.stored) > HEAVY {
+                    self.answers.run_pending_tasks();
+                }
                 Ok(Arc::unwrap_or_clone(answer))
             }
             Found::Remembered(answer) => Ok(Arc::unwrap_or_clone(answer)),
@@ -154,6 +173,28 @@ impl Memory {
         }
         self.aliases.invalidate_all();
     }
+}
+
+/// Bytes that it takes, more or less.
+fn weigh(schema: &StoredSchema) -> u32 {
+    /// A list or a map takes more than its text.
+    const SPACIOUS: usize = 4;
+    let contract = [
+        schema.metadata.as_ref().map(json_bytes),
+        schema.rule_set.as_ref().map(json_bytes),
+        (!schema.references.is_empty()).then(|| json_bytes(&schema.references)),
+    ];
+    let contract: usize = contract.into_iter().flatten().sum();
+    let bytes = schema.schema.len() + contract * SPACIOUS + 1024;
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+fn json_bytes(part: &impl serde::Serialize) -> usize {
+    serde_json::to_vec(part).map_or(0, |json| json.len())
+}
+
+fn text_weight(text: &str) -> u32 {
+    u32::try_from(text.len() + 128).unwrap_or(u32::MAX)
 }
 
 enum Found<T> {

@@ -1,7 +1,7 @@
 //! The attributes of a type or field, each read in the form that the specification gives it. What
 //! has been read is removed, so that what is left is custom.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 
 use serde_json::Value;
 
@@ -71,7 +71,10 @@ pub(super) fn read_strings(
 
 /// What is left of a type's attributes when those that the specification reserves are gone.
 /// `default` is reserved in enums only.
-pub(super) fn custom(object: Members<'_>, is_enum: bool) -> BTreeMap<String, Value> {
+pub(super) fn custom(
+    object: Members<'_>,
+    is_enum: bool,
+) -> impl Iterator<Item = (Cow<'_, str>, Json<'_>)> {
     const RESERVED: [&str; 10] = [
         "aliases",
         "doc",
@@ -84,11 +87,9 @@ pub(super) fn custom(object: Members<'_>, is_enum: bool) -> BTreeMap<String, Val
         "type",
         "values",
     ];
-    object
-        .into_iter()
-        .filter(|(name, _)| !(RESERVED.contains(&name.as_ref()) || is_enum && name == "default"))
-        .map(|(name, value)| (name.into_owned(), Value::from(value)))
-        .collect()
+    object.into_iter().filter(move |(name, _)| {
+        !(RESERVED.contains(&name.as_ref()) || is_enum && name == "default")
+    })
 }
 
 pub(super) fn attribute(

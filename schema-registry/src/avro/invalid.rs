@@ -33,6 +33,8 @@ pub enum InvalidSchema {
     NestedUnion,
     #[error("a union has two branches of type `{0}`")]
     DuplicateBranch(String),
+    #[error("there are more than {most} objects in its defaults and attributes")]
+    TooManyObjects { most: usize },
     #[error("record `{0}` holds itself without end: no value of it can ever be written")]
     Endless(String),
     #[error("the default of field `{field}` of record `{record}` {reason}")]

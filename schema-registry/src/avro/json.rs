@@ -23,6 +23,20 @@ pub(super) enum Json<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Members<'a>(Vec<(Cow<'a, str>, Json<'a>)>);
 
+impl Json<'_> {
+    /// How many objects there are in it.
+    pub(super) fn objects(&self) -> usize {
+        match self {
+            Self::Null | Self::Bool(_) | Self::Number(_) | Self::String(_) => 0,
+            Self::Array(items) => items.iter().map(Self::objects).sum(),
+            Self::Object(Members(members)) => {
+                let inside: usize = members.iter().map(|(_, value)| value.objects()).sum();
+                1 + inside
+            }
+        }
+    }
+}
+
 impl<'a> Members<'a> {
     pub(super) fn remove(&mut self, name: &str) -> Option<Json<'a>> {
         let mut found = None;

@@ -4,6 +4,7 @@
 //! and what Java checks only when it is used, the default of an enum field and the length of a
 //! fixed one, is checked here at once. A name must be defined before it is used.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::Value;
@@ -25,6 +26,7 @@ pub(super) fn parse<T: AsRef<str>>(
         types: Vec::new(),
         names: HashMap::new(),
         primitives: Default::default(),
+        objects: 0,
     };
     for other in referenced {
         parser.read_text(other.as_ref())?;
@@ -53,6 +55,8 @@ struct Parser {
     names: HashMap<FullName, TypeId>,
     /// Those without attributes.
     primitives: [Option<TypeId>; Primitive::ALL.len()],
+    /// In defaults and attributes.
+    objects: usize,
 }
 
 impl Parser {
@@ -92,14 +96,16 @@ impl Parser {
                     .remove("items")
                     .ok_or_else(|| attribute("array", "items", "a type"))?;
                 let items = self.read_type(items, namespace)?;
-                Ok(self.add(Shape::Array(items), custom(object, false)))
+                let attributes = self.keep(custom(object, false))?;
+                Ok(self.add(Shape::Array(items), attributes))
             }
             "map" => {
                 let values = object
                     .remove("values")
                     .ok_or_else(|| attribute("map", "values", "a type"))?;
                 let values = self.read_type(values, namespace)?;
-                Ok(self.add(Shape::Map(values), custom(object, false)))
+                let attributes = self.keep(custom(object, false))?;
+                Ok(self.add(Shape::Map(values), attributes))
             }
             name => self.read_reference(name, namespace, object),
         }
@@ -114,7 +120,7 @@ impl Parser {
         object: Members<'_>,
     ) -> Result<TypeId, InvalidSchema> {
         if let Some(primitive) = Primitive::named(name) {
-            let attributes = custom(object, false);
+            let attributes = self.keep(custom(object, false))?;
             if !attributes.is_empty() {
                 return Ok(self.add(Shape::Primitive(primitive), attributes));
             }
@@ -197,7 +203,7 @@ impl Parser {
                 is_error,
                 fields,
             },
-            attributes: custom(object, false),
+            attributes: self.keep(custom(object, false))?,
         };
         Ok(id)
     }
@@ -237,13 +243,13 @@ impl Parser {
             name,
             type_,
             doc: read_doc(&mut object),
-            default: object.remove("default").map(Value::from),
+            default: object
+                .remove("default")
+                .map(|default| self.keep_one(default))
+                .transpose()?,
             order,
             aliases: read_strings("field", "aliases", &mut object)?.unwrap_or_default(),
-            attributes: object
-                .into_iter()
-                .map(|(name, value)| (name.into_owned(), Value::from(value)))
-                .collect(),
+            attributes: self.keep(object)?,
         })
     }
 
@@ -284,7 +290,7 @@ impl Parser {
                 symbols,
                 default,
             },
-            attributes: custom(object, true),
+            attributes: self.keep(custom(object, true))?,
         };
         Ok(id)
     }
@@ -306,7 +312,7 @@ impl Parser {
         let id = self.define(&named.name)?;
         self.types[id.0] = Type {
             shape: Shape::Fixed { named, size },
-            attributes: custom(object, false),
+            attributes: self.keep(custom(object, false))?,
         };
         Ok(id)
     }
@@ -330,6 +336,26 @@ impl Parser {
         let id = self.add(placeholder, BTreeMap::new());
         self.names.insert(name.clone(), id);
         Ok(id)
+    }
+
+    fn keep<'t>(
+        &mut self,
+        members: impl IntoIterator<Item = (Cow<'t, str>, Json<'t>)>,
+    ) -> Result<BTreeMap<String, Value>, InvalidSchema> {
+        members
+            .into_iter()
+            .map(|(name, value)| Ok((name.into_owned(), self.keep_one(value)?)))
+            .collect()
+    }
+
+    /// Defaults and attributes are kept as they are, whose objects take more than their text.
+    fn keep_one(&mut self, value: Json<'_>) -> Result<Value, InvalidSchema> {
+        const MOST: usize = 40_000;
+        self.objects += value.objects();
+        if self.objects > MOST {
+            return Err(InvalidSchema::TooManyObjects { most: MOST });
+        }
+        Ok(value.into())
     }
 
     fn add(&mut self, shape: Shape, attributes: BTreeMap<String, Value>) -> TypeId {

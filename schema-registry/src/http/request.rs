@@ -22,6 +22,9 @@ pub(super) struct MostBytes(pub usize);
 /// A client that takes longer to send its body is not waited for.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Each takes half a kilobyte once it is read. Those within a schema are text here.
+const MOST_OBJECTS: usize = 20_000;
+
 impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Body<T> {
     type Rejection = Error;
 
@@ -34,12 +37,31 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Body<T> {
         let bytes = tokio::time::timeout(BODY_TIMEOUT, read(request, most))
             .await
             .map_err(|_| Error::BodyTooSlow)??;
+        if objects(&bytes) > MOST_OBJECTS {
+            let text = format!("it has more than {MOST_OBJECTS} objects");
+            return Err(Error::UnexpectedJson(serde::de::Error::custom(text)));
+        }
         match serde_json::from_slice(&bytes) {
             Ok(value) => Ok(Self(value)),
             Err(error) if error.classify() == Category::Data => Err(Error::UnexpectedJson(error)),
             Err(error) => Err(Error::MalformedJson(error)),
         }
     }
+}
+
+/// How many objects there are in the JSON: braces outside of strings.
+fn objects(json: &[u8]) -> usize {
+    let (mut count, mut in_string, mut escaped) = (0, false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' if !in_string => count += 1,
+            _ => {}
+        }
+    }
+    count
 }
 
 async fn read(request: Request, most: usize) -> Result<Vec<u8>, Error> {

@@ -113,8 +113,8 @@ impl Size {
         self.letters += letters;
         if self.parts > Self::MOST_PARTS || self.letters > Self::MOST_LETTERS {
             return Err(format!(
-                "it is too large to be checked: at most {} objects and booleans may be within it, \
-                 and their paths may have {} bytes together; split it by references",
+                "it is too large to be checked: with what it refers to it may have at most {} objects \
+                 and booleans within it, whose paths have at most {} bytes together",
                 Self::MOST_PARTS,
                 Self::MOST_LETTERS
             ));

@@ -8,6 +8,13 @@ fn canonical(schema: &Value) -> String {
     AvroSchema::parse(&schema.to_string()).unwrap().canonical()
 }
 
+#[test]
+fn of_several_members_of_one_name_the_last_counts() {
+    let text = r#"{"type":"int","x":1,"type":"string","x":{"b":1,"a":2,"b":3},"\u0074ype":"long"}"#;
+    let schema = AvroSchema::parse(text).unwrap();
+    assert_eq!(schema.canonical(), r#"{"type":"long","x":{"a":2,"b":3}}"#);
+}
+
 /// The expected form follows Java's `Schema.toString()` (Avro 1.11): the type first, then name,
 /// namespace, doc; what was not in the standard behind it; names qualified only where needed.
 #[test]

@@ -228,6 +228,113 @@ async fn schemas_that_are_costly_to_compare_are_given_up() {
     );
 }
 
+/// Each pair of these is compared soon; it is their number that counts.
+#[tokio::test]
+async fn versions_that_are_too_large_together_are_given_up() {
+    let registry = registry().await;
+    let fields = (0..15_000)
+        .map(|n| format!(r#"{{"name":"f{n}","type":"int","default":0}}"#))
+        .collect::<Vec<_>>()
+        .join(",");
+    let wide = |version: usize| {
+        let schema = record(&fields).replacen('{', &format!("{{\"version\":{version},"), 1);
+        json!({ "schema": schema })
+    };
+    let level = async |level: &str| {
+        registry
+            .put("/config", json!({"compatibility": level}))
+            .await
+    };
+    level("NONE").await;
+    let path = "/subjects/wide/versions";
+    for version in 1..=4 {
+        let answer = registry.post(path, wide(version)).await;
+        assert_eq!(answer.body["version"], version, "{:.300}", answer.text);
+    }
+    level("FULL_TRANSITIVE").await;
+    for path in [path, "/compatibility/subjects/wide/versions"] {
+        let answer = registry.post(path, wide(5)).await;
+        answer.is_error(42201);
+        let message = answer.body["message"].to_string();
+        for part in ["4 versions", "transitive", "delete", "compatibility group"] {
+            assert!(message.contains(part), "{message}");
+        }
+    }
+    let verbose = "/compatibility/subjects/wide/versions?verbose=true";
+    let answer = registry.post(verbose, wide(5)).await;
+    assert_eq!(answer.body["is_compatible"], false, "{}", answer.text);
+    assert!(answer.text.contains("4 versions"), "{}", answer.text);
+    // What has it compared with fewer.
+    let named = "/compatibility/subjects/wide/versions/latest";
+    let yes = json!({"is_compatible": true});
+    registry.post(named, wide(5)).await.is(yes);
+    level("FULL").await;
+    let answer = registry.post(path, wide(5)).await;
+    assert_eq!(answer.body["version"], 5, "{:.300}", answer.text);
+}
+
+#[tokio::test]
+async fn json_schemas_that_are_costly_to_check_or_to_compare_are_given_up() {
+    let registry = registry().await;
+    let post = async |schema: String| {
+        let body = json!({"schemaType": "JSON", "schema": schema});
+        let answer = registry.post("/subjects/json/versions", body);
+        tokio::time::timeout(SOON, answer).await.unwrap()
+    };
+    let properties = (0..25_000)
+        .map(|n| format!(r#""p{n}":{{"type":"integer"}}"#))
+        .collect::<Vec<_>>()
+        .join(",");
+    let answer = post(format!(r#"{{"properties":{{{properties}}}}}"#)).await;
+    answer.is_error(42201);
+    assert!(
+        answer.text.contains("too large to be checked"),
+        "{}",
+        answer.text
+    );
+    // A path of half a megabyte to each of a thousand schemas.
+    let name = "n".repeat(500_000);
+    let inner = vec!["{}"; 1_000].join(",");
+    let long = format!(r#"{{"properties":{{"{name}":{{"anyOf":[{inner}]}}}}}}"#);
+    post(long).await.is_error(42201);
+    // Each of the old values is looked for among the new ones.
+    let values = |numbers: &mut dyn Iterator<Item = u32>| {
+        let numbers: Vec<String> = numbers.map(|n| (n + 10_000).to_string()).collect();
+        format!(r#"{{"enum":[{}]}}"#, numbers.join(","))
+    };
+    let answer = post(values(&mut (0..100_000))).await;
+    assert_eq!(answer.status, StatusCode::OK, "{:.300}", answer.text);
+    let answer = post(values(&mut (0..100_000).rev())).await;
+    assert_eq!(answer.status, StatusCode::OK, "{:.300}", answer.text);
+    post(values(&mut (0..99_999))).await.is_error(409);
+}
+
+/// A small object takes a hundred times its text.
+#[tokio::test]
+async fn small_objects_in_great_number_are_refused() {
+    let registry = registry().await;
+    let objects = vec![r#"{"a":1}"#; 60_000].join(",");
+    let attribute = format!(r#"{{"type":"string","x":[{objects}]}}"#);
+    let default = record(&format!(
+        r#"{{"name":"f","type":{{"type":"array","items":{{"type":"map","values":"int"}}}},"default":[{objects}]}}"#
+    ));
+    for schema in [attribute, default] {
+        let (_, body) = post(&registry, &schema).await;
+        assert_eq!(body["error_code"], 42201, "{body}");
+        let message = body["message"].as_str().unwrap();
+        assert!(message.contains("more than 40000 objects"), "{body}");
+    }
+    let objects: Value = serde_json::from_str(&format!("[{objects}]")).unwrap();
+    let body = json!({"schema": "\"int\"", "metadata": {"properties": objects}});
+    registry
+        .post("/subjects/hostile/versions", body)
+        .await
+        .is_error(422);
+    // As many braces as one likes in a text.
+    let text = r#"{"type":"string","doc":"\"{"#.to_owned() + &"{".repeat(60_000) + "\"}";
+    assert_eq!(post(&registry, &text).await.0, StatusCode::OK);
+}
+
 /// Bodies of any shape: an answer in the API's own form, and the registry goes on.
 mod property {
     use proptest::prelude::*;
