@@ -1,5 +1,7 @@
 //! `bench registry`: look-ups and registrations, the look-up by id beside the least that could
-//! answer it: an axum handler with one statement of sqlx.
+//! answer it: an axum handler with one statement of sqlx. Then schemas that are made to hurt.
+
+mod hostile;
 
 use std::{
     io::Write,
@@ -8,7 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use axum::{
@@ -94,7 +96,7 @@ pub async fn run(options: Options) -> Result<()> {
     figures.measured(&name, &registered);
     let target = Some(Target::AtLeast(300.0));
     figures.figure(&name, "per_second", registered.per_second(), target);
-    hostile(&alone, &figures).await?;
+    hostile::measure(&alone, &figures).await?;
     alone.stop().await?;
     bare.stop().await?;
 
@@ -186,56 +188,6 @@ async fn fill(address: SocketAddr) -> Result<Vec<i64>> {
         ids.push(answer["id"].as_i64().ok_or("no id")?);
     }
     Ok(ids)
-}
-
-/// The longest that a schema which is made to hurt takes to be answered, and what all of them leave
-/// behind in memory.
-async fn hostile(registry: &Role, figures: &Figures) -> Result<()> {
-    const BENCH: &str = "hostile schemas";
-    const TRIES: u32 = 5;
-    let many = |count: usize, one: &dyn Fn(usize) -> String| {
-        (0..count).map(one).collect::<Vec<_>>().join(",")
-    };
-    let letters = |n: usize| [n / 17_576, n / 676, n / 26, n].map(|n| b'a' + (n % 26) as u8);
-    let symbol = |n: usize| format!("\"{}\"", String::from_utf8_lossy(&letters(n)));
-    let field = |n: usize| format!(r#"{{"name":"f{n}","type":"int","default":0}}"#);
-    let record = |fields: &str| format!(r#"{{"type":"record","name":"R","fields":[{fields}]}}"#);
-    let array = r#"{"type":"array","items":"#;
-    let mut connection = Connection::open(registry.address).await?;
-    let before = registry.resident_bytes()?;
-    let mut worst = Duration::ZERO;
-    for schema in [
-        "{".repeat(500_000),
-        format!("{}\"int\"{}", array.repeat(10_000), "}".repeat(10_000)),
-        format!(r#"{{"type":"string","doc":"{}"}}"#, "x".repeat(1_000_000)),
-        format!(
-            r#"{{"type":"enum","name":"E","symbols":[{}]}}"#,
-            many(100_000, &symbol)
-        ),
-        record(&many(15_000, &field)),
-        record(r#"{"name":"f","type":"R"}"#),
-        record(&format!(r#"{},{}"#, many(15_000, &field), field(14_999))),
-        record(r#"{"name":"f","type":"int","default":"x"}"#),
-    ] {
-        let body = serde_json::json!({ "schema": schema }).to_string();
-        let mut request = Vec::new();
-        write!(
-            request,
-            "POST /compatibility/subjects/hostile/versions HTTP/1.1\r\nhost: localhost\r\n\
-             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        )?;
-        for _ in 0..TRIES {
-            let began = Instant::now();
-            connection.ask(&request).await?;
-            worst = worst.max(began.elapsed());
-        }
-    }
-    let more = (registry.resident_bytes()? - before) / f64::from(1 << 20);
-    let worst = worst.as_secs_f64() * 1e3;
-    figures.figure(BENCH, "worst_ms", worst, Some(Target::AtMost(100.0)));
-    figures.figure(BENCH, "more_megabytes", more, Some(Target::AtMost(64.0)));
-    Ok(())
 }
 
 /// A schema of the size of an event's: ten fields, the last ones new in each version.
