@@ -1,10 +1,12 @@
 //! `annals registry` with nothing but a Postgres: a registry for other people's Kafka.
 
-use std::{fmt::Write as _, fs};
+use std::{collections::BTreeSet, fmt::Write as _, fs};
 
 use e2e::{Process, annals, eventually, free_port};
+use futures::future::join_all;
 use serde_json::{Value, json};
 
+const WRITE: (&str, &str) = ("ANNALS_SCHEMA_REGISTRY__ANONYMOUS", "write");
 /// What hostile schemas may cost.
 const MOST_BYTES: u64 = 64 << 20;
 
@@ -17,6 +19,10 @@ struct Alone {
 impl Alone {
     async fn start(settings: &[(&str, &str)]) -> Self {
         let postgres = dev_stack::shared().await.fresh_database().await.unwrap();
+        Self::start_on(&postgres, settings).await
+    }
+
+    async fn start_on(postgres: &str, settings: &[(&str, &str)]) -> Self {
         let address = free_port().to_string();
         let data = tempfile::tempdir().unwrap();
         let mut command = annals();
@@ -89,7 +95,7 @@ async fn a_registry_needs_a_postgres_and_nothing_else() {
 
 #[tokio::test]
 async fn hostile_schemas_cost_little_memory_and_no_crash() {
-    let registry = Alone::start(&[("ANNALS_SCHEMA_REGISTRY__ANONYMOUS", "write")]).await;
+    let registry = Alone::start(&[WRITE]).await;
     registry.register("first", r#""string""#).await;
     let before = registry.peak_bytes();
     for (what, schema, code) in hostile() {
@@ -111,6 +117,63 @@ async fn hostile_schemas_cost_little_memory_and_no_crash() {
     assert!(more <= MOST_BYTES, "{} MB", more >> 20);
     let (status, _) = registry.register("first", r#""string""#).await;
     assert_eq!(status, 200);
+}
+
+/// Versions of a megabyte each, of which nothing is kept but what the caches may hold.
+#[tokio::test]
+async fn any_number_of_large_versions_costs_little_memory() {
+    const VERSIONS: usize = 60;
+    let registry = Alone::start(&[WRITE]).await;
+    let (_, first) = registry.register("first", r#""string""#).await;
+    assert_eq!(first["id"], 1, "{first}");
+    let before = registry.peak_bytes();
+    let text = "x".repeat(1_000_000);
+    for version in 1..=VERSIONS {
+        let schema = format!(r#"{{"type":"string","version":{version},"doc":"{text}"}}"#);
+        let (status, registered) = registry.register("large", &schema).await;
+        assert_eq!(status, 200, "{registered:.300}");
+        for path in [
+            format!("schemas/ids/{}", registered["id"]),
+            format!("subjects/large/versions/{version}"),
+        ] {
+            let request = registry.http.get(format!("{}/{path}", registry.url));
+            let found: Value = request.send().await.unwrap().json().await.unwrap();
+            assert!(found["schema"].is_string(), "{path}: {found:.300}");
+        }
+    }
+    let more = registry.peak_bytes().saturating_sub(before);
+    assert!(more <= MOST_BYTES, "{} MB", more >> 20);
+}
+
+/// Ten schemas, each registered at once under three subjects through both.
+#[tokio::test]
+async fn two_processes_on_one_database_give_no_id_and_no_version_twice() {
+    let postgres = dev_stack::shared().await.fresh_database().await.unwrap();
+    let processes = [
+        Alone::start_on(&postgres, &[WRITE]).await,
+        Alone::start_on(&postgres, &[WRITE]).await,
+    ];
+    let mut registrations = Vec::new();
+    for number in 0..10 {
+        for subject in ["a", "b", "c"] {
+            for process in &processes {
+                registrations.push(async move {
+                    let schema = format!(r#"{{"type":"string","number":{number}}}"#);
+                    let (_, answer) = process.register(subject, &schema).await;
+                    let [id, version] = ["id", "version"].map(|key| answer[key].as_i64());
+                    assert!(id.is_some() && version.is_some(), "{answer}");
+                    (number, subject, id, version)
+                });
+            }
+        }
+    }
+    let answers = join_all(registrations).await;
+    let schemas_and_ids: BTreeSet<_> = answers.iter().map(|one| (one.0, one.2)).collect();
+    let ids: BTreeSet<_> = answers.iter().map(|one| one.2).collect();
+    assert_eq!((schemas_and_ids.len(), ids.len()), (10, 10), "{answers:?}");
+    let all: BTreeSet<_> = answers.iter().collect();
+    let versions: BTreeSet<_> = answers.iter().map(|one| (one.1, one.3)).collect();
+    assert_eq!((all.len(), versions.len()), (30, 30), "{answers:?}");
 }
 
 /// What it is, the schema, and the code by which it is refused, if it is.
@@ -153,6 +216,14 @@ fn hostile() -> Vec<(&'static str, String, Option<u32>)> {
                 many(megabyte / 4, |_| "[]".into())
             ),
             None,
+        ),
+        (
+            "a megabyte of small objects",
+            format!(
+                r#"{{"type":"string","x":[{}]}}"#,
+                many(megabyte / 12, |_| r#"{"a":1}"#.into())
+            ),
+            invalid,
         ),
         (
             "more than a megabyte",
