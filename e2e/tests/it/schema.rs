@@ -138,6 +138,20 @@ async fn a_new_version_is_planned_verified_applied_and_mended() {
     let refused = operator.refused(3, &["apply", "first.json", "--verified", "sound.json"]);
     assert!(refused.contains("1 of 2 stored events"), "{refused}");
 
+    // A plan that was changed by hand is none.
+    let whole = fs::read_to_string(operator.path("first.json")).unwrap();
+    let mut half: Value = serde_json::from_str(&whole).unwrap();
+    half["steps"] = json!([]);
+    fs::write(operator.path("half.json"), half.to_string()).unwrap();
+    let refused = operator.refused(4, &["apply", "half.json", "--unverified"]);
+    assert!(
+        refused.contains("is not what `annals schema plan` wrote"),
+        "{refused}"
+    );
+    operator.refused(1, &["verify", "--report", "nowhere/report.json"]);
+    operator.refused(3, &["export", "none.json", "--prefix", "nobody"]);
+    assert!(!operator.path("none.json").exists());
+
     // It is one in many, and named.
     let report = operator.told(3, &["verify", "--report", "first-report.json"]);
     assert_eq!(report["sound"], false);
@@ -359,8 +373,103 @@ fn what_is_wrong_with_files_is_found_without_anything_running() {
         .map(|it| &it["rule"])
         .collect();
     assert_eq!(rules, ["doc", "doc", "money"], "{said}");
-    assert_eq!(run(&["lint", "TaskGone"]).0, Some(1));
+    fs::remove_file(schemas.join("tasks/TaskPaid.v1.avsc")).unwrap();
+    let (code, said) = run(&["diff", "TaskCreated", "2", "3"]);
+    assert_eq!(code, Some(0));
+    for line in [
+        "annals.tasks.TaskCreated v2 → v3",
+        "v3 reads v2 by the ANNALS rule: map status",
+        "v2 reads v3 by the ANNALS rule: map status",
+    ] {
+        assert!(said.contains(line), "{said}");
+    }
+    let (code, said) = run(&["graph", "TaskCreated"]);
+    assert_eq!(code, Some(0));
+    assert!(
+        said.starts_with("flowchart LR") && said.contains("==>|ANNALS|"),
+        "{said}"
+    );
+
+    // What is released has changed, and nothing new is noted.
+    let created = schemas.join("tasks/TaskCreated.v1.avsc");
+    let text = fs::read_to_string(&created).unwrap();
+    fs::write(
+        &created,
+        text.replacen("\"doc\": \"", "\"doc\": \"Or so. ", 1),
+    )
+    .unwrap();
+    let lock = fs::read_to_string(schemas.join("released.lock")).unwrap();
+    let (code, said) = run(&["release"]);
+    assert_eq!(code, Some(3));
+    assert!(
+        said.contains("error tasks/TaskCreated.v1.avsc: is released, and has changed"),
+        "{said}"
+    );
+    assert_eq!(
+        fs::read_to_string(schemas.join("released.lock")).unwrap(),
+        lock
+    );
+    fs::write(&created, text).unwrap();
+    // Two files are broken, and both are found.
+    let second = schemas.join("tasks/TaskCreated.v2.avsc");
+    let kept = [&second, &completed].map(|it| fs::read_to_string(it).unwrap());
+    fs::write(&second, "{\n oops").unwrap();
+    fs::write(&completed, "[").unwrap();
+    for verb in ["lint", "check"] {
+        let (code, said) = run(&[verb]);
+        assert_eq!(code, Some(3));
+        for broken in [
+            "TaskCreated.v2.avsc is not JSON: key must be a string at line 2",
+            "TaskCompleted.v1.avsc is not JSON",
+        ] {
+            assert!(said.contains(broken), "{verb}: {said}");
+        }
+        assert!(said.contains("2 errors"), "{verb}: {said}");
+    }
+    for (file, text) in [&second, &completed].into_iter().zip(kept) {
+        fs::write(file, text).unwrap();
+    }
+    assert_eq!(run(&["check"]).0, Some(0));
+
+    for (arguments, code) in [
+        (&["lint", "TaskGone"][..], "files"),
+        (&["diff", "TaskGone"], "files"),
+        (&["diff", "TaskCreated", "1", "9"], "files"),
+        (&["diff", "TaskCompleted"], "one-version"),
+        (&["graph", "TaskGone"], "files"),
+        (&["new", "TaskGone"], "files"),
+        (&["history", "TaskGone"], "files"),
+        (&["rollback", "TaskGone"], "files"),
+        (&["activate", "TaskGone"], "activate"),
+        (&["apply", "no-plan.json"], "read"),
+        (&["apply", "schemas/released.lock"], "read"),
+        (&["import", "no-export.json"], "read"),
+        (&["check", "--schemas", "nowhere"], "files"),
+    ] {
+        let (ended, said) = run(&[arguments, &["--json"]].concat());
+        assert_eq!(ended, Some(1), "{arguments:?}: {said}");
+        let said: Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(said["error"]["code"], code, "{arguments:?}: {said}");
+    }
     assert_eq!(run(&["lint", "--what"]).0, Some(2));
+    for verb in ["plan", "status", "export all.json"] {
+        let mut command = annals();
+        let command = command
+            .current_dir(folder.path())
+            .arg("schema")
+            .args(verb.split(' '));
+        // Nobody listens there.
+        let output = command
+            .env("ANNALS_REGISTRY", "http://127.0.0.1:1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{verb}: {said}");
+        assert!(
+            said.contains("→ start it (`annals up` or `annals registry`)"),
+            "{verb}: {said}"
+        );
+    }
 }
 
 fn bridge(checked: &Value, to: u32) -> &Value {
