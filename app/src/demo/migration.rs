@@ -51,6 +51,11 @@ async fn tell(demo: &Demo) -> Result<(), DemoError> {
         "Register: the new version and the rules that lead to it and back, proved on every event",
         0,
     );
+    narrator.say(
+        "   In the development stack, `annals up` has registered what this binary knows; elsewhere \
+         it takes\n   `annals schema plan --out plan.json`, verify --report report.json, and apply \
+         plan.json --verified report.json.",
+    );
     run(
         demo,
         &narrator,
