@@ -97,6 +97,8 @@ impl Server {
         let Some(child) = self.child.send_replace(None) else {
             return;
         };
+        // It makes no more of them while they are counted.
+        child.signal(Signal::STOP);
         let descendants = child.descendants();
         child.signal(Signal::KILL);
         for pid in &descendants {

@@ -21,7 +21,7 @@ use crate::{
     fetch::{FetchError, PartitionReader},
 };
 
-const TRIES: u32 = 20;
+const TRIES: u32 = 60;
 
 /// The events that had no active version before.
 pub type Established = Vec<(String, Active)>;
