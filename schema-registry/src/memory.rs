@@ -20,7 +20,7 @@ use crate::subject::{Subject, VersionNumber};
 const FRESH: Duration = Duration::from_secs(2);
 /// How long the database may take to answer what is remembered as well.
 const PATIENCE: Duration = Duration::from_secs(1);
-const MOST_BYTES: u64 = 12 * 1024 * 1024;
+const MOST_BYTES: u64 = 8 * 1024 * 1024;
 const MOST_BYTES_OF_ALIASES: u64 = 2 * 1024 * 1024;
 /// What is heavier makes room at once: the cache itself does so now and then.
 const HEAVY: u32 = 64 * 1024;
