@@ -12,7 +12,10 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
             // sqlx adds the line of Postgres' own source code, there and in the source.
             Some(postgres) => {
                 next = None;
-                postgres.message().to_owned()
+                match postgres.code().is_some_and(|code| code.starts_with("22")) {
+                    true => unquoted(postgres.message()),
+                    false => postgres.message().to_owned(),
+                }
             }
             None => {
                 next = error.source();
@@ -28,4 +31,36 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
         }
     }
     text
+}
+
+/// Of what is wrong with a value without the value, which may be personal: it is in the event.
+fn unquoted(message: &str) -> String {
+    match (message.find('"'), message.rfind('"')) {
+        (Some(first), Some(last)) if first < last => {
+            format!("{}\"…\"{}", &message[..first], &message[last + 1..])
+        }
+        _ => message.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_value_is_said_without_it() {
+        for (message, expected) in [
+            (
+                r#"invalid input syntax for type uuid: "ada "the" first""#,
+                r#"invalid input syntax for type uuid: "…""#,
+            ),
+            (
+                r#"value "4711" is out of range for type integer"#,
+                r#"value "…" is out of range for type integer"#,
+            ),
+            ("division by zero", "division by zero"),
+        ] {
+            assert_eq!(unquoted(message), expected);
+        }
+    }
 }
