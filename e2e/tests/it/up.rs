@@ -205,6 +205,7 @@ async fn rules_that_do_not_fit_are_taken_back_beside_it_and_it_goes_on() {
             "expr": rule.to_string(),
         }],
     });
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let mended = reqwest::Client::new().post(format!("http://{registry}/{rules}"));
     let mended = mended.json(&revision).send().await.unwrap();
     assert!(
