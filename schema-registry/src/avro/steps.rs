@@ -9,7 +9,7 @@ pub struct TooComplex;
 /// Some 40 ms. Two schemas of a megabyte each stay below, unless they are made to be costly.
 const MOST: usize = 400_000;
 /// Of the text of an earlier version, which is read again.
-const BYTES_A_STEP: usize = 4;
+const BYTES_A_STEP: usize = 8;
 
 /// The steps that are left to one question, however many pairs of schemas it takes.
 #[derive(Debug)]
