@@ -1,5 +1,6 @@
 //! `annals quarantine`: the streams that read models cannot project, and letting them go.
 
+use chrono::{DateTime, Utc};
 use event_log::Position;
 use projector::quarantine::{
     Desk, QuarantineError, QuarantinedStream, Released, Skip, SkippedEvent,
@@ -191,7 +192,7 @@ fn list(streams: &[QuarantinedStream]) -> String {
                 it.model.clone(),
                 it.edition.to_string(),
                 it.stream.clone(),
-                it.since.format("%Y-%m-%d %H:%M:%SZ").to_string(),
+                moment(it.since),
                 it.held.to_string(),
                 it.code.clone(),
                 it.reason.clone(),
@@ -207,6 +208,10 @@ fn list(streams: &[QuarantinedStream]) -> String {
     )
 }
 
+fn moment(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%d %H:%M:%SZ").to_string()
+}
+
 fn left_out(events: &[SkippedEvent]) -> String {
     if events.is_empty() {
         return "nothing was left out".into();
@@ -219,7 +224,7 @@ fn left_out(events: &[SkippedEvent]) -> String {
                 it.version.to_string(),
                 it.stream.clone().unwrap_or_else(|| "-".into()),
                 format!("{}:{}@{}", it.topic, it.partition, it.offset),
-                it.skipped_at.format("%Y-%m-%d %H:%M:%SZ").to_string(),
+                moment(it.skipped_at),
                 it.skipped_by.clone(),
                 it.reason.clone(),
             ]
@@ -236,7 +241,7 @@ fn sheet(it: &QuarantinedStream) -> String {
         format!("{} for {} edition {}", it.stream, it.model, it.edition),
         format!("  event    {event}{version}"),
         format!("  at       {}:{}@{}", it.topic, it.partition, it.offset),
-        format!("  since    {}", it.since.format("%Y-%m-%d %H:%M:%SZ")),
+        format!("  since    {}", moment(it.since)),
         match it.held {
             1 => "  held     1 later event".into(),
             held => format!("  held     {held} later events"),
@@ -244,7 +249,7 @@ fn sheet(it: &QuarantinedStream) -> String {
         format!("  reason   {} ({})", it.reason, it.code),
     ];
     if let Some(at) = it.retried_at {
-        let at = at.format("%Y-%m-%d %H:%M:%SZ");
+        let at = moment(at);
         lines.push(format!("  retried  {} times, last {at}", it.retries));
     }
     let (model, stream) = (&it.model, &it.stream);

@@ -1,36 +1,35 @@
 //! Errors as one line for people.
 
-use std::error::Error;
+use std::{error::Error, iter};
+
+use service_kit::problem::told_once;
+use sqlx::error::DatabaseError;
 
 /// The error and its causes, on one line.
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = String::new();
     let mut next = Some(error);
-    while let Some(error) = next {
+    told_once(iter::from_fn(|| {
+        let error = next?;
         let ours = error.downcast_ref::<sqlx::Error>();
-        let cause = match ours.and_then(sqlx::Error::as_database_error) {
+        match ours.and_then(sqlx::Error::as_database_error) {
             // sqlx adds the line of Postgres' own source code, there and in the source.
             Some(postgres) => {
                 next = None;
-                match postgres.code().is_some_and(|code| code.starts_with("22")) {
-                    true => unquoted(postgres.message()),
-                    false => postgres.message().to_owned(),
-                }
+                Some(said(postgres))
             }
             None => {
                 next = error.source();
-                error.to_string()
+                Some(error.to_string())
             }
-        };
-        // Some errors already repeat their cause.
-        if text.is_empty() {
-            text = cause;
-        } else if !text.contains(&cause) {
-            text.push_str(": ");
-            text.push_str(&cause);
         }
+    }))
+}
+
+fn said(postgres: &dyn DatabaseError) -> String {
+    match postgres.code().is_some_and(|code| code.starts_with("22")) {
+        true => unquoted(postgres.message()),
+        false => postgres.message().to_owned(),
     }
-    text
 }
 
 /// Of what is wrong with a value without the value, which may be personal: it is in the event.

@@ -32,23 +32,25 @@ impl LogEnds {
         let key = (topic.clone(), *partition);
         let told = self.lock().get(&key).copied();
         let end = match told {
-            Some((asked, end)) if asked >= then => end,
-            _ => {
-                let asked = Instant::now();
-                match timeout(ANSWER_WITHIN, log_end(&self.log, topic, *partition)).await {
-                    Ok(Ok(end)) => {
-                        self.lock().insert(key, (asked, end));
-                        end
-                    }
-                    Ok(Err(error)) => {
-                        tracing::debug!("failed to ask for the end of the log: {error}");
-                        return false;
-                    }
-                    Err(_elapsed) => return false,
-                }
-            }
+            Some((asked, end)) if asked >= then => Some(end),
+            _ => self.ask(key).await,
         };
-        *offset >= end
+        end.is_some_and(|end| *offset >= end)
+    }
+
+    async fn ask(&self, key: (String, i32)) -> Option<i64> {
+        let asked = Instant::now();
+        let asking = timeout(ANSWER_WITHIN, log_end(&self.log, &key.0, key.1));
+        match asking.await.ok()? {
+            Ok(end) => {
+                self.lock().insert(key, (asked, end));
+                Some(end)
+            }
+            Err(error) => {
+                tracing::debug!("failed to ask for the end of the log: {error}");
+                None
+            }
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(String, i32), (Instant, i64)>> {

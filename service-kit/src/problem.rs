@@ -221,18 +221,26 @@ pub struct Chain<'a>(pub &'a dyn Error);
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut told = self.0.to_string();
-        let mut source = self.0.source();
-        while let Some(error) = source {
-            let cause = error.to_string();
-            if !told.contains(&cause) {
-                told.push_str(": ");
-                told.push_str(&cause);
-            }
-            source = error.source();
-        }
-        f.write_str(&told)
+        let mut next = Some(self.0);
+        let causes = std::iter::from_fn(|| {
+            let error = next?;
+            next = error.source().map(|it| it as &dyn Error);
+            Some(error.to_string())
+        });
+        f.write_str(&told_once(causes))
     }
+}
+
+/// An error's text and those of its causes, on one line; what was said already is left out.
+pub fn told_once(causes: impl Iterator<Item = String>) -> String {
+    let told = causes.reduce(|mut told, cause| {
+        if !told.contains(&cause) {
+            told.push_str(": ");
+            told.push_str(&cause);
+        }
+        told
+    });
+    told.unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -76,14 +76,18 @@ fn bridge(
         upgrade: way(Direction::Upgrade, &new, &old),
         downgrade: way(Direction::Downgrade, &old, &new),
         loses: losses(&report),
-        repeats: repeated(event, to)?,
+        repeats: repeated(event, to, &new)?,
         report,
     })
 }
 
 /// The first version before this one with the same schema and rules that do the same.
-fn repeated(event: &EventFiles, file: &SchemaFile) -> Result<Option<u32>, SchemaError> {
-    let text = event.outline(file)?.canonical();
+fn repeated(
+    event: &EventFiles,
+    file: &SchemaFile,
+    outline: &Outline,
+) -> Result<Option<u32>, SchemaError> {
+    let text = outline.canonical();
     let rules = |it: &SchemaFile| it.migration.as_ref().map(|it| it.fingerprint());
     let earlier = event.versions.iter().filter(|it| it.version < file.version);
     for before in earlier.filter(|it| rules(it) == rules(file)) {
