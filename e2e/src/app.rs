@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use crate::{
     answer::Answer,
     binary::Release,
+    choose_crypto,
     eventually::eventually,
     ports::free_port,
     process::Process,
@@ -104,8 +105,7 @@ impl TestApp {
             ("PROJECTOR__ADDRESS", address(&projector)),
             ("QUERIES__ADDRESS", address(&queries)),
         ];
-        // Only reqwest needs it, for which nobody chose a provider.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        choose_crypto();
         let key = data.path().join("dev-key.pem");
         Self {
             registry,

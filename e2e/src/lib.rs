@@ -23,3 +23,9 @@ pub use follower::{Follower, Heard, Way};
 pub use ports::free_port;
 pub use process::{Process, family_of, is_running};
 pub use user::{Command, Read, User, new_key};
+
+/// Before the first request of a process: of reqwest's providers of cryptography nobody else
+/// chooses one.
+pub fn choose_crypto() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}

@@ -8,7 +8,7 @@ use std::{
 use reqwest::{Body, Method, RequestBuilder};
 use serde_json::Value;
 
-use crate::{answer::Answer, eventually::eventually};
+use crate::{answer::Answer, choose_crypto, eventually::eventually};
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -38,8 +38,7 @@ pub struct Read {
 
 impl User {
     pub fn new(commands: SocketAddr, queries: SocketAddr, token: &str) -> Self {
-        // Only reqwest needs it, for which nobody chose a provider.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        choose_crypto();
         Self {
             http: reqwest::Client::new(),
             commands,

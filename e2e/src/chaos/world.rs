@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 use super::proxy::Proxy;
-use crate::{binary::annals, ports::free_port, process::Process, user::new_key};
+use crate::{binary::annals, choose_crypto, ports::free_port, process::Process, user::new_key};
 
 pub const TENANT: &str = "chaos";
 pub const BROKERS: usize = 3;
@@ -111,8 +111,7 @@ impl World {
             ("PROJECTOR__ADDRESS", projector.address.to_string()),
             ("QUERIES__ADDRESS", queries.address.to_string()),
         ];
-        // Only reqwest needs it, for which nobody chose a provider.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        choose_crypto();
         let world = Self {
             key: DevKey::load_or_create(&data.path().join("dev-key.pem"))?,
             cluster,

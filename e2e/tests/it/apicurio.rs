@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use e2e::{Process, Release, TestApp, eventually, free_port};
+use e2e::{Process, Release, TestApp, choose_crypto, eventually, free_port};
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 
@@ -58,8 +58,7 @@ impl Apicurio {
 
 #[tokio::test]
 async fn annals_runs_on_apicurio_and_its_rules_arrive_there() {
-    // Only reqwest needs it, for which nobody chose a provider.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    choose_crypto();
     let apicurio = Apicurio::start().await;
     let app = TestApp::on_registry(dev_stack::shared().await, &apicurio.base).await;
     for _ in 0..2 {

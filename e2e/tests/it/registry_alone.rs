@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt::Write as _, fs};
 
-use e2e::{Process, annals, eventually, free_port};
+use e2e::{Process, annals, choose_crypto, eventually, free_port};
 use futures::future::join_all;
 use serde_json::{Value, json};
 
@@ -32,8 +32,7 @@ impl Alone {
             .env("ANNALS_SCHEMA_REGISTRY__ADDRESS", &address)
             .env("ANNALS_DATA", data.path())
             .envs(settings.iter().copied());
-        // Only reqwest needs it, for which nobody chose a provider.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        choose_crypto();
         let alone = Self {
             url: format!("http://{address}"),
             http: reqwest::Client::new(),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use dev_stack::new_temporary_folder;
-use e2e::{Process, Release, User, eventually, family_of, free_port, is_running};
+use e2e::{Process, Release, User, choose_crypto, eventually, family_of, free_port, is_running};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
@@ -205,7 +205,7 @@ async fn rules_that_do_not_fit_are_taken_back_beside_it_and_it_goes_on() {
             "expr": rule.to_string(),
         }],
     });
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    choose_crypto();
     let mended = reqwest::Client::new().post(format!("http://{registry}/{rules}"));
     let mended = mended.json(&revision).send().await.unwrap();
     assert!(
